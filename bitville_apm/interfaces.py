@@ -1,0 +1,78 @@
+"""What crosses between folders of one level: handed in by a tap, never imported from the other folder.
+
+`IStore` is not here but beside its implementations (`store/interface.py`): collector and web stand above
+the store and may import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from zope.interface import Interface
+
+
+@attrs.frozen
+class Caller:
+    """Who asks: a key or a person, and what they may see.
+
+    `projects` is None for everybody's (an administrator of the installation), else the names. `scopes` of
+    `ingest`, `read`, `admin`. A key has exactly one project: what it sends belongs there, whatever it claims.
+    """
+
+    name: str
+    projects: frozenset[str] | None
+    scopes: frozenset[str]
+
+    def may(self, scope: str) -> bool:
+        """Whether this caller holds the scope."""
+        return scope in self.scopes
+
+
+class IAuth(Interface):
+    """Keys and sessions. Secrets are compared in constant time and kept only as hashes."""
+
+    def by_key(key: str) -> Deferred[Caller | None]:
+        """The caller a key `bv_<id>_<secret>` stands for; None when unknown, revoked or expired."""
+
+    def by_session(token: str) -> Deferred[Caller | None]:
+        """The person a session cookie stands for; None when unknown or expired."""
+
+    def log_in(link_token: str) -> Deferred[str | None]:
+        """Use up a one-time link: the session token for a cookie, None when unknown, used or expired."""
+
+    def log_out(token: str) -> Deferred[None]:
+        """Forget a session."""
+
+    def form_token(session_token: str) -> str:
+        """What a POST of this session must carry, so that another site's form cannot act for it."""
+
+
+class ISource(Interface):
+    """Feeds a rollup: a PHP socket, the host, a Postgres server."""
+
+    name: str
+
+    def start() -> None:
+        """Begin to look or listen."""
+
+    def stop() -> Deferred[None]:
+        """Stop; fires when the work in hand is done."""
+
+    def health() -> Mapping[str, Any]:
+        """Numbers and short texts for `/health` under `sources.<name>`; `status` is ok, degraded or failing."""
+
+
+class IRollup(Interface):
+    """Adds what sources see into the open frame of its ten seconds (wire.md 6)."""
+
+    def record(record: Any, recv: float) -> None:
+        """One finished request (`records.Request`) that the journal has taken at `recv` (unix seconds)."""
+
+    def look(now: float, tasks: Sequence[Any]) -> None:
+        """One sight of all tasks at `now` (unix seconds), each with the real time it stands for."""
+
+    def cell(at: float, dimension: str, value: str, **columns: float) -> None:
+        """Add columns of wire.md 6 to one value in the window of `at` (unix seconds)."""

@@ -1,0 +1,153 @@
+"""Every bound of the product, in one place, each with its reason.
+
+The PHP client carries its own copy of the numbers it needs (`php/src/Limits.php`); a test holds them equal.
+Units are in the names: `_BYTES`, `_S` (seconds), `_MS`, `_COUNT`-like plurals are plain numbers.
+"""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# --- Lines from a PHP process (wire.md 1) -----------------------------------------------------------------
+LINE_BYTES = 8 * MIB
+"""Longest line: twice the largest real profile seen (0.94 MB unpruned) eight times over."""
+LINES_UNFINISHED_BYTES = 32 * MIB
+"""All started lines together, so that four stuck senders cannot eat the host's memory."""
+LINE_START_S = 5.0
+"""A connection must bring a complete line, and finish a started one, within this."""
+CONNECTIONS_HELD = 4096
+"""Connections kept open for requests in flight; more than any FPM pool's children on one host."""
+CONNECTIONS_PER_UID = 512
+"""Of those, one user's share, so that one pool cannot shut out the others."""
+LISTEN_BACKLOG = 1024
+"""Twisted's 50 refuses clients in a stall of 300 ms; 1024 does not (measured)."""
+
+# --- What a record may look like (promises: "Refused on arrival") -----------------------------------------
+DEPTH = 64
+"""Nesting, the outermost value counting as 1."""
+INTEGER_MIN = -(2**63)
+INTEGER_MAX = 2**63 - 1
+"""SQLite and most consumers of JSON hold signed 64 bits; more would be an error far from its cause."""
+PROBLEMS = 20
+"""Field errors reported for one record; a record broken in more places is described well enough."""
+
+# --- Names (wire.md 7) ------------------------------------------------------------------------------------
+SQL_INPUT_BYTES = 16 * KIB
+"""A statement is cut here before it is read: longer ones are bulk inserts that differ only in rows."""
+FINGERPRINT_BYTES = 900
+"""Bytes of a statement that its fingerprint covers: what Postgres keeps of a query (1023) less a correlation comment."""
+ENDPOINT_BYTES = 120
+"""Longest endpoint name; longer paths are generated ones."""
+
+# --- Journal (design 4) -----------------------------------------------------------------------------------
+SEGMENT_BYTES = 4 * MIB
+"""A file of the journal: small enough that unlinking it frees space soon, large enough to be few."""
+FSYNC_INTERVAL_S = 0.5
+"""Most that a power cut can cost under `fsync = interval`."""
+MEMORY_RECORDS = 100
+MEMORY_BYTES = 32 * MIB
+"""What is held in memory ahead of the sender (DAEMON-05); the rest is on disk."""
+APPENDS_WAITING_BYTES = 32 * MIB
+"""Lines handed to the journal thread but not yet written: beyond it nothing is read from clients."""
+
+# --- Forwarding (design 4, DAEMON-08, -10) ----------------------------------------------------------------
+FLUSH_S = 5.0
+BATCH_ITEMS = 500
+BATCH_BYTES = 1 * MIB
+"""A batch is at most this much before compression, or one single larger item."""
+CONNECT_TIMEOUT_S = 2.0
+REQUEST_TIMEOUT_S = 5.0
+ANSWER_BYTES = 1 * MIB
+"""Longest answer of a collector that an agent reads: 500 rejections with their fields fit easily."""
+RETRY_AFTER_MAX_S = 300.0
+"""A collector's Retry-After is honoured up to this, so that a wrong header cannot stop an agent for a day."""
+QUARANTINE_FILES = 1000
+QUARANTINE_BYTES = 64 * MIB
+"""Refused items kept for a person to look at; oldest out first."""
+
+# --- Breaker (DAEMON-09) ----------------------------------------------------------------------------------
+BREAKER_FAILURES = 5
+BREAKER_RETRY_S = 60.0
+
+# --- Spool of the PHP client (wire.md 4) ------------------------------------------------------------------
+SPOOL_FILES = 50_000
+SPOOL_BYTES = 256 * MIB
+SPOOL_AGE_S = 7 * 86_400
+SPOOL_SHORT_BYTES = 1 * MIB
+"""One worker's file of short records."""
+SPOOL_IMPORT_PER_TICK = 500
+"""Files imported in one tick, so that a night's spool does not delay live traffic."""
+UNREAD_ACK_S = 15 * 60.0
+"""How long the ids of ends whose ack was not read are remembered, against the same record in the spool."""
+DIED_AFTER_S = 10.0
+"""A connection that closed without an end waits this long for a spool file before it is called died."""
+HEARTBEAT_S = 1.0
+
+# --- Lifecycle of the agent (design 4) --------------------------------------------------------------------
+MAX_REQUESTS = 1000
+MIN_LIFETIME_S = 3600
+MEMORY_LIMIT_MB = 256
+GC_REQUESTS = 100
+DRAIN_S = 2.0
+STATISTICS_S = 60.0
+HEALTH_HEADER_S = 10.0
+
+# --- HTTP of the collector (design 5) ---------------------------------------------------------------------
+BODY_BYTES = 2 * MIB
+"""Wire size of one request; an agent's batch is at most 1 MiB before compression, or one 8 MiB line compressed."""
+BODY_INFLATED_BYTES = 16 * MIB
+ZSTD_WINDOW_BYTES = 8 * MIB
+HEADER_TIMEOUT_S = 10.0
+BODY_TIMEOUT_S = 30.0
+IDLE_TIMEOUT_S = 75.0
+"""A kept-alive connection with nothing asked; longer than an agent's flush interval many times over."""
+HTTP_CONNECTIONS = 512
+HTTP_CONNECTIONS_PER_ADDRESS = 64
+COMMITS_WAITING = 64
+"""Batches waiting for the store's writer; beyond it senders are told 429 and come back."""
+CLOCK_AHEAD_S = 3600
+"""A record further in the future than this is refused (`clock`)."""
+
+# --- People (design 5) ------------------------------------------------------------------------------------
+SESSION_S = 12 * 3600
+LOGIN_LINK_S = 24 * 3600
+"""A one-time link that nobody opened in a day is worth nothing; `bitville user link` makes another."""
+KEY_CACHE_S = 1.0
+"""How long a key's answer is remembered: revocation acts within this, without a restart."""
+KEYS_CACHED = 1024
+
+# --- Store (design 6) -------------------------------------------------------------------------------------
+DAYS = 7
+HOUR_ROLL_DAYS = 90
+SEARCH_LIMIT = 100
+SEARCH_DEFAULT = 50
+TOP_LIMIT = 200
+MINUTES_WINDOW_S = 6 * 3600
+"""Longest range answered from minute rolls; longer ones are widened to whole hours."""
+URL_CHARACTERS = 2048
+"""Of a URL, what is stored for search; the record itself keeps it whole."""
+READERS = 2
+"""Threads that answer questions beside the one writer."""
+READ_S = 10.0
+"""A question that takes longer than this is interrupted: no reader may pin the write-ahead log for minutes."""
+
+# --- Frames (wire.md 6) -----------------------------------------------------------------------------------
+FRAME_S = 10
+LINKS = 400
+VALUES_HELD = 5000
+"""Values of one dimension held in an open frame before they fold into `~other`."""
+DIMENSION_CAPS = {
+    "endpoint": 200,
+    "function": 200,
+    "statement": 200,
+    "client": 50,
+    "process": 50,
+    "agent": 20,
+    "release": 20,
+    "external": 20,
+    "wait": 20,
+    "blocker": 20,
+    "request": 20,
+}
+"""Every dimension, and how many of its values one frame keeps; the rest is `~other`."""
