@@ -36,7 +36,7 @@ PROBLEMS = 20
 SQL_INPUT_BYTES = 16 * KIB
 """A statement is cut here before it is read: longer ones are bulk inserts that differ only in rows."""
 FINGERPRINT_BYTES = 900
-"""Bytes of a statement that its fingerprint covers: what Postgres keeps of a query (1023) less a correlation comment."""
+"""Bytes of a statement its fingerprint covers: what Postgres keeps of a query (1023) less a correlation comment."""
 ENDPOINT_BYTES = 120
 """Longest endpoint name; longer paths are generated ones."""
 

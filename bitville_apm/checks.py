@@ -1,0 +1,213 @@
+"""The complete, slow check of a record that the fast path did not accept: repaired, or refused field by field.
+
+msgspec stops at the first error, accepts nesting to about 1000 and integers of any size, and refuses a lone
+surrogate that PHP may well write. What users were promised ("Refused on arrival") is decided here instead.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+import msgspec
+
+from bitville_apm import limits
+
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_LONG_NUMBER = b"0" * 19
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing wrong: the field's path (`sql.queries[3].ms`, empty for the whole record) and what is wrong."""
+
+    field: str
+    problem: str
+
+
+class Refused(Exception):
+    """A record that is not taken. `reason` is one of wire.md 5: invalid, oversize, expired, clock."""
+
+    def __init__(self, problems: Sequence[Problem], reason: str = "invalid") -> None:
+        super().__init__("; ".join(f"{p.field}: {p.problem}" if p.field else p.problem for p in problems))
+        self.problems = list(problems)
+        self.reason = reason
+
+    def under(self, prefix: str) -> Refused:
+        """The same refusal, seen from the object that holds the record in its field `prefix`."""
+        return Refused(
+            [Problem(f"{prefix}.{p.field}" if p.field else prefix, p.problem) for p in self.problems],
+            self.reason,
+        )
+
+
+def suspicious(body: bytes) -> bool:
+    """Whether nesting or an integer might be out of bounds. Cheap, and never wrong when it says no."""
+    deep = body.count(b"{") + body.count(b"[") > limits.DEPTH
+    long = _LONG_NUMBER in body.translate(_DIGITS)
+    if not deep and not long:
+        return False
+    outside = _outside_strings(body)
+    return (deep and _depth(outside) > limits.DEPTH) or _LONG_NUMBER in outside.translate(_DIGITS)
+
+
+def _outside_strings(body: bytes) -> bytes:
+    """The bytes that are in no JSON string; strings are what stands between unescaped quotation marks."""
+    return b"".join(body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+
+
+def _depth(outside: bytes) -> int:
+    depth = deepest = 0
+    for bracket in outside.translate(None, _NOT_BRACKETS):
+        if bracket in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        else:
+            depth -= 1
+    return deepest
+
+
+def repaired(body: bytes) -> tuple[bytes, dict[str, Any]]:
+    """Parse with everything checked that holds for any record; give it back as clean bytes and as an object.
+
+    Raises `Refused` for what is not JSON, not an object, too deep, or has numbers out of range.
+    """
+    value, problems = _parse(body)
+    if problems:
+        raise Refused(problems)
+    return msgspec.json.encode(value), value
+
+
+def complete(body: bytes, type_: type[Any]) -> tuple[bytes, Any]:
+    """Check every field of `body` against a record type: the clean bytes and the decoded record.
+
+    Raises `Refused` with up to `limits.PROBLEMS` fields, whichever rules they break.
+    """
+    value, problems = _parse(body)
+    value = _objects(value, type_)
+    problems += list(_wrong_fields(value, type_, ""))
+    if problems:
+        raise Refused(problems[: limits.PROBLEMS])
+    clean = msgspec.json.encode(value)
+    return clean, msgspec.json.decode(clean, type=type_)
+
+
+def _parse(body: bytes) -> tuple[dict[str, Any], list[Problem]]:
+    if _depth(_outside_strings(body)) > limits.DEPTH:
+        raise Refused([Problem("", f"nested deeper than {limits.DEPTH}")])
+    problems: list[Problem] = []
+    try:
+        value = json.loads(body.decode("utf-8", "replace"), parse_constant=_not_a_number)
+    except (ValueError, RecursionError) as error:
+        raise Refused([Problem("", f"not JSON: {error}")]) from None
+    if not isinstance(value, dict):
+        raise Refused([Problem("", f"not an object but {_name(value)}")])
+    return _cleaned(value, "", problems), problems
+
+
+def _not_a_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _cleaned(value: Any, path: str, problems: list[Problem]) -> Any:
+    """Strings without lone surrogates; numbers out of range reported under their path."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_cleaned(k, "", problems): _cleaned(v, _join(path, k), problems) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(v, f"{path}[{i}]", problems) for i, v in enumerate(value)]
+    outside = isinstance(value, int) and not limits.INTEGER_MIN <= value <= limits.INTEGER_MAX
+    if outside or (isinstance(value, float) and not math.isfinite(value)):
+        problems.append(Problem(path, "number outside 64 bits"))
+        return 0
+    return value
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _structs(type_: Any) -> list[Any]:
+    """The record types among the alternatives of an annotation."""
+    return [
+        t for t in (typing.get_args(type_) or (type_,)) if isinstance(t, type) and issubclass(t, msgspec.Struct)
+    ]
+
+
+def _wants_object(type_: Any) -> bool:
+    alternatives = typing.get_args(type_) if typing.get_origin(type_) not in (dict, list) else (type_,)
+    return bool(_structs(type_)) or any(typing.get_origin(t) is dict for t in alternatives or (type_,))
+
+
+def _objects(value: Any, type_: Any) -> Any:
+    """PHP writes an empty array as `[]` also where an object belongs: put `{}` there."""
+    structs = _structs(type_)
+    if value == [] and _wants_object(type_):
+        return {}
+    if isinstance(value, dict) and len(structs) == 1:
+        known = {f.encode_name: f.type for f in msgspec.structs.fields(structs[0])}
+        return {k: _objects(v, known[k]) if k in known else v for k, v in value.items()}
+    return value
+
+
+def _wrong_fields(value: Any, type_: Any, path: str) -> Iterator[Problem]:
+    """Every field that msgspec would refuse, not only the first."""
+    if type_ is msgspec.Raw:
+        return
+    try:
+        msgspec.convert(value, _plain(type_), strict=True)
+        return
+    except msgspec.ValidationError as error:
+        problem = str(error).split(" - at `", 1)[0]
+    structs = _structs(type_)
+    if isinstance(value, dict) and structs:
+        yield from _wrong_in_struct(value, structs, path, problem)
+        return
+    arguments = typing.get_args(type_)
+    lists = [t for t in (type_, *arguments) if typing.get_origin(t) is list]
+    if isinstance(value, list) and lists:
+        for i, element in enumerate(value):
+            yield from _wrong_fields(element, typing.get_args(lists[0])[0], f"{path}[{i}]")
+        return
+    yield Problem(path, problem)
+
+
+def _wrong_in_struct(value: dict[str, Any], structs: list[Any], path: str, problem: str) -> Iterator[Problem]:
+    tag = structs[0].__struct_config__.tag_field
+    if tag is not None:
+        structs = [s for s in structs if s.__struct_config__.tag == value.get(tag)]
+        if not structs:
+            yield Problem(_join(path, tag), problem)
+            return
+    for field in msgspec.structs.fields(structs[0]):
+        where = _join(path, field.encode_name)
+        if field.encode_name in value:
+            yield from _wrong_fields(value[field.encode_name], field.type, where)
+        elif field.required:
+            yield Problem(where, "missing")
+
+
+def _plain(type_: Any) -> Any:
+    """`msgspec.Raw` holds bytes of JSON and cannot be converted to: such a field may hold anything here."""
+    if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
+        fields = msgspec.structs.fields(type_)
+        if any(f.type is msgspec.Raw for f in fields):
+            return msgspec.defstruct(
+                type_.__name__,
+                [
+                    (f.name, Any if f.type is msgspec.Raw else f.type)
+                    if f.required
+                    else (f.name, f.type, f.default)
+                    for f in fields
+                ],
+                kw_only=True,
+            )
+    return type_
+
+
+def _name(value: Any) -> str:
+    return {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}.get(type(value), "a number")

@@ -1,0 +1,212 @@
+"""HTTP with limits, for the collector and for the agent's health: twisted.web has none of its own.
+
+A request's headers and body each have a time and the body a size, whatever the pace of its bytes; connections
+are counted in all and per address. What is refused is answered before the connection closes.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import Counter
+from typing import Any
+
+import zstandard
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+
+from bitville_apm import limits
+
+_log = Logger()
+
+
+class HttpProblem(Exception):
+    """An answer that is an error: its status, and what `{"error", "message", "details"}` says (wire.md 5)."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        details: list[dict[str, Any]] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.details = details or []
+        self.headers = headers or {}
+
+    def body(self) -> bytes:
+        """The JSON body."""
+        error = http.RESPONSES.get(self.status, b"Error").decode()
+        return json.dumps({"error": error, "message": self.message, "details": self.details}).encode() + b"\n"
+
+
+def answer_problem(request: IRequest, problem: HttpProblem) -> bytes:
+    """Set status and headers of an error; gives back its body."""
+    request.setResponseCode(problem.status)
+    request.setHeader(b"Content-Type", b"application/json")
+    for name, value in problem.headers.items():
+        request.setHeader(name.encode(), value.encode())
+    return problem.body()
+
+
+def inflated(body: bytes, encoding: str | None, most: int = limits.BODY_INFLATED_BYTES) -> bytes:
+    """A request's body without its Content-Encoding; never makes more than `most` bytes of it.
+
+    Raises `HttpProblem`: 413 for too much, 415 for an unknown encoding, 400 for a broken stream.
+    """
+    name = (encoding or "identity").strip().lower()
+    too_much = HttpProblem(413, f"body larger than {most} bytes once decompressed; send smaller batches")
+    try:
+        if name == "identity":
+            plain = body
+        elif name == "zstd":
+            options = zstandard.ZstdDecompressor(max_window_size=limits.ZSTD_WINDOW_BYTES)
+            with options.stream_reader(body, read_across_frames=False) as reader:
+                plain = reader.read(most + 1)
+        elif name == "gzip":
+            member = zlib.decompressobj(wbits=31)
+            plain = member.decompress(body, most + 1)
+            if len(plain) <= most and (not member.eof or member.unused_data):
+                raise HttpProblem(400, "gzip body is cut or has more than one member")
+        else:
+            raise HttpProblem(415, f"Content-Encoding {name} is not known; use zstd, gzip or none")
+    except (zlib.error, zstandard.ZstdError) as error:
+        raise HttpProblem(400, f"{name} body is broken: {error}") from None
+    if len(plain) > most:
+        raise too_much
+    return plain
+
+
+class LimitedRequest(Request):
+    """A request whose body may not grow beyond the site's limit."""
+
+    _received = 0
+
+    def gotLength(self, length: int | None) -> None:
+        """Refuse by the announced length before a byte of the body is read."""
+        if length is not None and length > self.channel.site.body_bytes:
+            self.channel.refuse(_too_large(self.channel.site.body_bytes))
+            length = 0
+        super().gotLength(length)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Refuse a chunked body as soon as it is too long."""
+        self._received += len(data)
+        if self._received > self.channel.site.body_bytes:
+            self.channel.refuse(_too_large(self.channel.site.body_bytes))
+            return
+        super().handleContentChunk(data)
+
+    def processingFailed(self, reason: Failure) -> None:
+        """Answer 500 without internals; the log has them."""
+        _log.failure("request failed", failure=reason)
+        if not self._disconnected:
+            self.write(answer_problem(self, HttpProblem(500, "Internal error; the log of the daemon says more")))
+            self.finish()
+
+
+def _too_large(most: int) -> HttpProblem:
+    return HttpProblem(413, f"body larger than {most} bytes; send smaller batches")
+
+
+class LimitedChannel(http.HTTPChannel):
+    """One connection: headers and body of each request have a deadline that no byte postpones."""
+
+    site: LimitedSite
+    _deadline: IDelayedCall | None = None
+    _refused = False
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes; the first of a request start its clock. After a refusal they are thrown away."""
+        if self._refused:
+            return
+        if self._deadline is None and not self.requests:
+            self._within(limits.HEADER_TIMEOUT_S)
+        super().dataReceived(data)
+
+    def allHeadersReceived(self) -> None:
+        """The headers are whole: now the body has its time."""
+        self._within(limits.BODY_TIMEOUT_S)
+        super().allHeadersReceived()
+
+    def allContentReceived(self) -> None:
+        """The request is whole: how long the answer takes is ours to say."""
+        self._within(None)
+        if not self._refused:
+            super().allContentReceived()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Forget the clock and the place."""
+        self._within(None)
+        self.site.gone(self)
+        super().connectionLost(reason)
+
+    def refuse(self, problem: HttpProblem) -> None:
+        """Answer at once and close; what still arrives is read and dropped so that the answer gets through."""
+        if self._refused:
+            return
+        self._refused = True
+        body = problem.body()
+        status = b"HTTP/1.1 %d %s" % (problem.status, http.RESPONSES.get(problem.status, b"Error"))
+        headers = b"Content-Type: application/json\r\nContent-Length: %d\r\nConnection: close" % len(body)
+        self.transport.write(b"\r\n".join((status, headers, b"", body)))
+        self._within(limits.DRAIN_S)
+
+    def _within(self, seconds: float | None) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
+        if seconds is not None:
+            self._deadline = self.callLater(seconds, self._late)
+
+    def _late(self) -> None:
+        self._deadline = None
+        if self._refused:
+            self.forceAbortClient()
+        else:
+            self.refuse(HttpProblem(408, "the request did not arrive in time"))
+
+
+class LimitedSite(Site):
+    """A site whose connections are counted, in all and per address."""
+
+    requestFactory = LimitedRequest
+
+    def __init__(self, resource: IResource, reactor: IReactorTime, body_bytes: int = limits.BODY_BYTES) -> None:
+        super().__init__(resource, timeout=int(limits.IDLE_TIMEOUT_S), reactor=reactor)
+        self.protocol = LimitedChannel
+        self.body_bytes = body_bytes
+        self.refused_connections = 0
+        self._per_address: Counter[str] = Counter()
+        self._addresses: dict[Protocol, str] = {}
+
+    def buildProtocol(self, addr: IAddress) -> Protocol | None:
+        """A channel for a new connection; None, which closes it, beyond the limits."""
+        host = getattr(addr, "host", "")
+        full = len(self._addresses) >= limits.HTTP_CONNECTIONS
+        if full or self._per_address[host] >= limits.HTTP_CONNECTIONS_PER_ADDRESS:
+            self.refused_connections += 1
+            return None
+        channel: Protocol = super().buildProtocol(addr)
+        self._per_address[host] += 1
+        self._addresses[channel] = host
+        return channel
+
+    def gone(self, channel: Protocol) -> None:
+        """A connection closed."""
+        host = self._addresses.pop(channel, None)
+        if host is not None:
+            self._per_address[host] -= 1
+            if not self._per_address[host]:
+                del self._per_address[host]
+
+    def log(self, request: Any) -> None:
+        """No access log: URLs of requests are nobody's business, and the store has what matters."""

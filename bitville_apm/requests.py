@@ -1,0 +1,220 @@
+"""One finished request in one form, whichever line told of it: an end, a died, or a version 1 record.
+
+Store, rolls and pages work on this form only; the record itself is kept beside it as the bytes that came.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from msgspec import Struct
+
+from bitville_apm import endpoints, profile, sqltext, version1
+from bitville_apm.profile import Profile
+from bitville_apm.records import Died, End, Line, Version1
+
+_DIALECTS = (("mysql", "mysql"), ("maria", "mysql"), ("pg", "pg"), ("postgres", "pg"), ("sqlite", "sqlite"))
+
+
+class StatementUse(Struct, frozen=True):
+    """What one request did with one statement: executions, their time together and the longest, ms."""
+
+    fingerprint: str
+    statement: str
+    n: int
+    ms: float
+    max_ms: float
+    failed: int
+
+
+class External(Struct, frozen=True):
+    """What one request asked of one other host or service."""
+
+    target: str
+    n: int
+    ms: float
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """One finished request. `at` unix seconds of its start, times in the units named, None where unknown."""
+
+    id: str
+    kind: str
+    at: float
+    ms: float
+    method: str
+    uri: str
+    endpoint: str
+    status: int | None = None
+    cpu_us: int | None = None
+    queue_us: int | None = None
+    memory_peak: int | None = None
+    sql_n: int = 0
+    sql_ms: float = 0.0
+    statements: tuple[StatementUse, ...] = ()
+    externals: tuple[External, ...] = ()
+    client: str | None = None
+    agent: str | None = None
+    release: str | None = None
+    hostname: str | None = None
+    fatal: bool = False
+
+    @property
+    def end(self) -> float:
+        """Unix seconds when it ended: the window it counts in."""
+        return self.at + self.ms / 1000
+
+    @property
+    def died(self) -> bool:
+        """Whether it ended without saying so."""
+        return self.kind == "died"
+
+    @property
+    def failed(self) -> bool:
+        """What `errors` counts: a status of 500 and above, a fatal error, or died."""
+        return self.fatal or self.died or (self.status or 0) >= 500
+
+
+def network(address: str | None) -> str | None:
+    """The /24 or /48 an address belongs to, as the dimension `client` has it; None for what is no address."""
+    if not address:
+        return None
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    prefix = 24 if parsed.version == 4 else 48
+    return str(ipaddress.ip_network(f"{address}/{prefix}", strict=False))
+
+
+def dialect(driver: str | None) -> str:
+    """The dialect of wire.md 7 that a driver's name implies."""
+    name = (driver or "").lower()
+    return next((d for part, d in _DIALECTS if part in name), "unknown")
+
+
+def request_of(line: Line) -> Request:
+    """The common form of an `end`, `died` or `v1` line."""
+    message = line.message
+    if isinstance(message, End):
+        return _of_end(line, message)
+    if isinstance(message, Version1):
+        return _of_version1(line, message)
+    assert isinstance(message, Died), line.kind  # noqa: S101 - callers ask only for requests
+    return Request(
+        id=line.id,
+        kind="died",
+        at=message.at,
+        ms=message.ms,
+        method=message.method,
+        uri=message.uri,
+        endpoint=endpoints.endpoint(message.method, message.uri, message.route),
+        client=message.client,
+        agent=message.agent,
+        release=message.release,
+    )
+
+
+def profile_of(message: Any) -> Profile | None:
+    """The functions of a record's profile; None where it has none. Costs milliseconds on a large one."""
+    if isinstance(message, End):
+        kept = message.profile
+        if kept is None:
+            return None
+        if hasattr(kept, "stacks"):
+            return profile.from_excimer(kept.stacks, kept.period_us)
+        return profile.from_edges(kept.edges)
+    if isinstance(message, Version1):
+        edges, summary = version1.edges(message), version1.summary(message)
+        if edges is not None:
+            return profile.from_edges(edges)
+        if summary is not None:
+            return profile.from_summary(summary)
+    return None
+
+
+def client_id(line: Line) -> str | None:
+    """The id the client gave, where it is stored under another (wire.md 5)."""
+    given = getattr(line.message, "correlation_id", None) or getattr(line.message, "id", None)
+    return given if given != line.id else None
+
+
+def _of_end(line: Line, end: End) -> Request:
+    sql = end.sql
+    drivers = [c.driver for c in sql.connections] if sql else []
+    uses: dict[str, list[Any]] = {}
+    for query in sql.queries if sql else ():
+        driver = drivers[query.c] if query.c is not None and 0 <= query.c < len(drivers) else None
+        _use(uses, query.sql, dialect(driver), query.n, query.ms, int(query.failed or 0))
+    calls: dict[str, tuple[int, float]] = {}
+    for call in end.calls or ():
+        n, ms = calls.get(call.target, (0, 0.0))
+        calls[call.target] = (n + call.n, ms + call.ms)
+    cpu_us = queue_us = None
+    if end.ss is not None:
+        cpu_us, queue_us = end.ss[0] // 1000, end.ss[1] // 1000
+    elif end.cpu is not None:
+        cpu_us = end.cpu.user_us + end.cpu.system_us
+    request = end.request
+    return Request(
+        id=line.id,
+        kind="end",
+        at=end.at,
+        ms=end.ms,
+        method=request.method,
+        uri=request.uri,
+        endpoint=endpoints.endpoint(request.method, request.uri, request.route),
+        status=end.response.status if end.response else None,
+        cpu_us=cpu_us,
+        queue_us=queue_us,
+        memory_peak=end.memory.peak_bytes if end.memory else None,
+        sql_n=sql.n if sql else 0,
+        sql_ms=sql.ms if sql else 0.0,
+        statements=_statements(uses),
+        externals=tuple(External(target, n, ms) for target, (n, ms) in calls.items()),
+        client=end.client,
+        agent=end.agent,
+        release=end.release,
+        hostname=end.server.hostname if end.server else None,
+        fatal=end.fatal is not None,
+    )
+
+
+def _of_version1(line: Line, record: Version1) -> Request:
+    at, ms = version1.started_and_ms(record)
+    method, uri = version1.method_and_uri(record)
+    uses: dict[str, list[Any]] = {}
+    for text, query_ms, _stack in version1.queries(record):
+        _use(uses, text, "unknown", 1, query_ms, 0)
+    sql_n, sql_ms = version1.sql_totals(record)
+    return Request(
+        id=line.id,
+        kind="v1",
+        at=at,
+        ms=ms,
+        method=method,
+        uri=uri,
+        endpoint=endpoints.endpoint(method, uri),
+        status=version1.status(record),
+        memory_peak=version1.memory_peak(record),
+        sql_n=sql_n,
+        sql_ms=sql_ms,
+        statements=_statements(uses),
+        hostname=version1.hostname(record),
+        fatal=bool(record.fatal_error),
+    )
+
+
+def _use(uses: dict[str, list[Any]], sql: str, spoken: str, n: int, ms: float, failed: int) -> None:
+    statement = sqltext.statement(sql, spoken)
+    use = uses.setdefault(sqltext.fingerprint(statement), [statement, 0, 0.0, 0.0, 0])
+    use[1] += n
+    use[2] += ms
+    use[3] = max(use[3], ms / max(1, n))
+    use[4] += failed
+
+
+def _statements(uses: dict[str, list[Any]]) -> tuple[StatementUse, ...]:
+    found = (StatementUse(fingerprint, *use) for fingerprint, use in uses.items())
+    return tuple(sorted(found, key=lambda use: -use.ms))

@@ -1,0 +1,1 @@
+"""Keeps what was received: one interface, and the implementations that pass its contract."""

@@ -1,0 +1,211 @@
+"""What collector, web and command line need of a store, and nothing more.
+
+Every question takes the projects its caller may see: None for all of them, else their names; it is the one
+place where projects are kept apart (STOR-04). Answers come as Deferreds; a question never waits for a writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from msgspec import Struct
+from twisted.internet.defer import Deferred
+from zope.interface import Interface
+
+from bitville_apm.cells import Cells
+from bitville_apm.records import Frame, Postgres
+from bitville_apm.requests import Request
+
+Projects = frozenset[str] | None
+Outcome = Literal["stored", "duplicate", "expired"]
+
+
+class Arrival(Struct, frozen=True, kw_only=True):
+    """One accepted record on its way into the store.
+
+    `kind` is end, died, v1, frame or pg; `id` canonical; `recv_ms` unix ms, decides the UTC day (for a frame its
+    own `at` does). `cells` are what the collector has to roll up itself: empty for what a frame counts. Exactly
+    one of `request`, `frame` and `postgres` is set.
+    """
+
+    project: str
+    kind: str
+    id: str
+    recv_ms: int
+    host: str
+    body: bytes
+    client_id: str | None = None
+    seq: tuple[int, int] | None = None
+    cells: Cells = {}
+    request: Request | None = None
+    frame: Frame | None = None
+    postgres: Postgres | None = None
+
+
+class Search(Struct, frozen=True, kw_only=True):
+    """The parameters of QUERY-02; None asks for nothing in particular.
+
+    Times are unix seconds, durations ms. `source` is php_agent or postgres_agent. `url` is found anywhere in the
+    URL, `%` stands for anything. `after` is the cursor of the page before; a wrong one raises `BadCursor`.
+    """
+
+    source: str | None = None
+    correlation_id: str | None = None
+    url: str | None = None
+    endpoint: str | None = None
+    status: int | None = None
+    host: str | None = None
+    release: str | None = None
+    duration_min: float | None = None
+    duration_max: float | None = None
+    timestamp_start: float | None = None
+    timestamp_end: float | None = None
+    sort: Literal["duration", "time"] = "duration"
+    after: str | None = None
+    limit: int = 50
+
+
+class BadCursor(ValueError):
+    """`after` is no cursor that this search gave."""
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """One row of a search: wire.md 8. `at` is unix seconds of the start."""
+
+    id: str
+    project: str
+    source: str
+    at: float
+    endpoint: str
+    method: str
+    url: str
+    status: int | None
+    duration_ms: float | None
+    cpu_ms: float | None
+    sql_count: int
+    sql_ms: float
+    memory_peak_bytes: int | None
+    host: str
+    release: str | None
+    died: bool
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """Rows of a search, and the cursor that continues it (None at the end)."""
+
+    items: list[Found]
+    cursor: str | None
+
+
+class Stored(Struct, frozen=True, kw_only=True):
+    """One whole record: its row, what kind it is, when the agent had it, and the bytes it came as."""
+
+    found: Found
+    kind: str
+    recv_ms: int
+    client_id: str | None
+    body: bytes
+
+
+class TopRow(Struct, frozen=True, kw_only=True):
+    """One value of a dimension over a range: wire.md 8, `top`."""
+
+    value: str
+    requests: int
+    executions: int | None
+    wall_ms: float
+    cpu_ms: float
+    queue_ms: float
+    sql_ms: float
+    running_s: float
+    blocked_s: float
+    waiting_s: float
+    max_ms: float
+    errors: int
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+
+class IStore(Interface):
+    """See the module."""
+
+    def write(batch: Sequence[Arrival]) -> Deferred[Sequence[Outcome]]:
+        """Store a batch in one transaction; fires after the commit, with one outcome an arrival, in order.
+
+        The same (project, id) again is a duplicate and changes nothing; but an `end` takes the place of a
+        `died`. Fails with `NoSpace` when the disk is full; then nothing of the batch is stored.
+        """
+
+    def search(projects: Projects, search: Search) -> Deferred[Page]:
+        """Records that match, slowest or newest first."""
+
+    def request(projects: Projects, id: str) -> Deferred[Stored | None]:
+        """One record by its canonical id; None when there is none that the caller may see."""
+
+    def top(
+        projects: Projects, dimension: str, start: float, end: float, host: str | None, limit: int
+    ) -> Deferred[Sequence[TopRow]]:
+        """The values of a dimension between two unix times (whole minutes), heaviest first."""
+
+    def frames(projects: Projects, start: float, end: float, host: str | None) -> Deferred[Sequence[Frame]]:
+        """The frames of a window, in the order of their `at`."""
+
+    def projects(projects: Projects) -> Deferred[Sequence[str]]:
+        """The names of the projects that have anything, of those the caller may see."""
+
+    def hosts(projects: Projects) -> Deferred[Sequence[str]]:
+        """The names of the hosts that sent anything."""
+
+    def health() -> Mapping[str, Any]:
+        """For `/ready`: `ok`, and what is wrong in `problems`; sizes and counts."""
+
+
+class NoSpace(Exception):
+    """The disk is full: nothing was stored, the sender keeps its records and comes back."""
+
+
+class IKeyring(Interface):
+    """Keys, users, links and sessions, as the store keeps them: hashes and names, never a secret.
+
+    Rows are plain mappings with the columns of `schema/main.sql`. Times are unix seconds.
+    """
+
+    def key(id: str) -> Deferred[Mapping[str, Any] | None]:
+        """One key's row by its public id."""
+
+    def keys() -> Deferred[Sequence[Mapping[str, Any]]]:
+        """All keys, oldest first."""
+
+    def add_key(
+        id: str, hash: bytes, project: str, scopes: str, created: float, expires: float | None
+    ) -> Deferred[None]:
+        """Keep a new key."""
+
+    def revoke_key(id: str, at: float) -> Deferred[bool]:
+        """Revoke a key; whether there was one."""
+
+    def user(name: str) -> Deferred[Mapping[str, Any] | None]:
+        """One user's row."""
+
+    def users() -> Deferred[Sequence[Mapping[str, Any]]]:
+        """All users, by name."""
+
+    def add_user(name: str, role: str, projects: str | None, created: float) -> Deferred[None]:
+        """Keep a new user; `projects` is a comma-separated list, None for all."""
+
+    def add_link(hash: bytes, user: str, expires: float) -> Deferred[None]:
+        """Keep a one-time log-in link."""
+
+    def take_link(hash: bytes, now: float) -> Deferred[str | None]:
+        """Use up a link: the user it logs in, None when unknown, used or expired."""
+
+    def add_session(hash: bytes, user: str, expires: float) -> Deferred[None]:
+        """Keep a session."""
+
+    def session(hash: bytes, now: float) -> Deferred[Mapping[str, Any] | None]:
+        """The user's row behind a live session."""
+
+    def drop_session(hash: bytes) -> Deferred[None]:
+        """Forget a session."""
