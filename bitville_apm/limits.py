@@ -132,6 +132,20 @@ READERS = 2
 READ_S = 10.0
 """A question that takes longer than this is interrupted: no reader may pin the write-ahead log for minutes."""
 
+# --- Pages and API (design 7) -----------------------------------------------------------------------------
+PARAMETER_CHARACTERS = 2048
+"""Longest value of a URL's parameter: as much as of a URL is kept for search."""
+FUNCTIONS_SHOWN = 100
+FUNCTION_SHOWN_MS = 1.0
+"""On a page; below a millisecond a profile is mostly noise (PHP-03). The JSON has them all."""
+FUNCTION_HOT = 0.05
+"""Share of a request's time from which a function is a hot spot (PHP-03)."""
+STATEMENT_REPEATED = 10
+"""Executions of one statement in one request from which a page calls it repeated: a list shown without a join."""
+FIELDS_SHOWN = 200
+FIELD_CHARACTERS = 1000
+"""Of captured headers, variables and context on a page; the JSON has them all."""
+
 # --- Frames (wire.md 6) -----------------------------------------------------------------------------------
 FRAME_S = 10
 LINKS = 400
