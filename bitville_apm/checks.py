@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import typing
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
@@ -44,8 +45,33 @@ class Refused(Exception):
         )
 
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_PAIR = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]")
+
+
 def suspicious(body: bytes) -> bool:
-    """Whether nesting or an integer might be out of bounds. Cheap, and never wrong when it says no."""
+    """Whether something could be wrong where msgspec does not look. Cheap, and never wrong when it says no.
+
+    It does not look at nesting, at the size of integers, and into the strings of unknown fields.
+    """
+    return _numbers_or_depth(body) or _broken_text(body)
+
+
+def _broken_text(body: bytes) -> bool:
+    if b"\\u" in body:
+        escapes = body.replace(b"\\\\", b"")
+        if len(_SURROGATE.findall(escapes)) != 2 * len(_PAIR.findall(escapes)):
+            return True
+    if body.isascii():
+        return False
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _numbers_or_depth(body: bytes) -> bool:
     deep = body.count(b"{") + body.count(b"[") > limits.DEPTH
     long = _LONG_NUMBER in body.translate(_DIGITS)
     if not deep and not long:
@@ -133,9 +159,7 @@ def _join(path: str, key: str) -> str:
 
 def _structs(type_: Any) -> list[Any]:
     """The record types among the alternatives of an annotation."""
-    return [
-        t for t in (typing.get_args(type_) or (type_,)) if isinstance(t, type) and issubclass(t, msgspec.Struct)
-    ]
+    return [t for t in (typing.get_args(type_) or (type_,)) if isinstance(t, type) and issubclass(t, msgspec.Struct)]
 
 
 def _wants_object(type_: Any) -> bool:
@@ -199,9 +223,7 @@ def _plain(type_: Any) -> Any:
             return msgspec.defstruct(
                 type_.__name__,
                 [
-                    (f.name, Any if f.type is msgspec.Raw else f.type)
-                    if f.required
-                    else (f.name, f.type, f.default)
+                    (f.name, Any if f.type is msgspec.Raw else f.type) if f.required else (f.name, f.type, f.default)
                     for f in fields
                 ],
                 kw_only=True,

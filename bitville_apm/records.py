@@ -346,6 +346,8 @@ class Line(Struct, frozen=True):
 
 
 _head = msgspec.json.Decoder(_Head)
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for lines that the complete check has to judge."""
 
 
 def read_line(line: bytes, recv_ms: int) -> Line:
@@ -355,7 +357,7 @@ def read_line(line: bytes, recv_ms: int) -> Line:
     """
     try:
         kind = _head.decode(line).t
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         line, value = checks.repaired(line)
         kind = value.get("t", UNSET)
     if kind is UNSET:
@@ -377,7 +379,7 @@ def _read(kind: str, type_: type[Any], body: bytes, recv_ms: int) -> Line:
         if checks.suspicious(body):
             raise msgspec.ValidationError("looked at again, slowly")
         message = _DECODERS[type_].decode(body)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         body, message = checks.complete(body, type_)
     if isinstance(message, Version1 | Postgres):
         named = (message.correlation_id if isinstance(message, Version1) else None) or message.id
@@ -411,13 +413,16 @@ _item = msgspec.json.Decoder(Item)
 
 
 def read_item(line: bytes) -> tuple[Item, Line]:
-    """Read one line of a batch: its envelope and its body. Raises `Refused`; fields of the body begin `body.`."""
+    """Read one line of a batch: its envelope and its body, under the envelope's id.
+
+    Raises `Refused`; fields of the body begin `body.`.
+    """
     try:
         item = _item.decode(line)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         line, item = checks.complete(line, Item)
     try:
         read = read_body(item.k, bytes(item.body), item.recv)
     except Refused as refused:
         raise refused.under("body") from None
-    return item, read
+    return item, msgspec.structs.replace(read, id=canonical_id(item.id))

@@ -1,0 +1,134 @@
+"""Configuration: defaults, files, the environment, and errors that say what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bitville_apm import config
+from bitville_apm.config import read_agent, read_collector
+from bitville_apm.ini import ConfigError
+
+
+def written(text: str, mode: int = 0o640) -> Path:
+    path = Path("some.ini").absolute()
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def error_of(text: str, environment: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read_agent(written(text), environment or {})
+    return str(caught.value)
+
+
+def test_an_empty_file_is_the_defaults() -> None:
+    """An empty file means one PHP socket and the collector on this machine, at the paths of the documents."""
+    read = read_agent(written(""), {})
+    assert read == read_agent(None, {})
+    assert str(read.php[0].socket) == "/var/run/bitville-apm/daemon.sock"
+    assert str(read.php[0].spool) == "/var/lib/bitville-apm/buffer/php"
+    assert str(read.agent.health) == "127.0.0.1:9191"
+    assert (read.collector.url, read.collector.flush_seconds) == ("http://127.0.0.1:8443", 5.0)
+
+
+def test_several_pools_each_with_its_own() -> None:
+    """COMM-12: `[php NAME]` sections have socket, mode, group and key of their own."""
+    read = read_agent(
+        written("[php shop]\nsocket = /run/a.sock\nmode = 0600\nkey = bv_a_b\n[php blog]\nsocket = /run/b.sock\n"),
+        {},
+    )
+    shop, blog = read.php
+    assert (shop.name, shop.mode, shop.key) == ("shop", 0o600, "bv_a_b")
+    assert (blog.name, blog.mode, str(blog.spool)) == ("blog", 0o660, "/var/lib/bitville-apm/buffer/blog")
+
+
+def test_environment_over_file_over_default() -> None:
+    """DAEMON-16: every key also as BITVILLE_<SECTION>[_<NAME>]_<KEY>, secrets also from a file."""
+    Path("secret").write_text("bv_from_file\n")
+    path = written("[collector]\nurl = https://a.example\nflush_seconds = 2\n[php my-shop]\n")
+    read = read_agent(
+        path,
+        {
+            "BITVILLE_COLLECTOR_URL": "https://b.example:1",
+            "BITVILLE_COLLECTOR_KEY_FILE": str(Path("secret").absolute()),
+            "BITVILLE_PHP_MY_SHOP_GROUP": "web",
+            "BITVILLE_AGENT_HOST": "web7",
+        },
+    )
+    assert read.collector.url == "https://b.example:1"
+    assert read.collector.flush_seconds == 2
+    assert read.collector.key == "bv_from_file"
+    assert read.php[0].group == "web"
+    assert read.agent.host == "web7"
+
+
+def test_secrets_are_not_shown() -> None:
+    """A key never reaches a log through the configuration's own text."""
+    assert "bv_secret" not in repr(read_agent(written("[collector]\nkey = bv_secret\n[php]\nkey = bv_secret\n"), {}))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[agents]\n", "unknown section [agents]"),
+        ("[agent x]\n", "unknown section [agent x]"),
+        ("[agent]\nstat = /x\n", "[agent] has no key 'stat'"),
+        ("[agent]\nstate = relative\n", "[agent] state = 'relative': an absolute path"),
+        ("[agent]\nhealth = 9191\n", "host:port is wanted"),
+        ("[agent]\nhealth = h:99999\n", "host:port is wanted"),
+        ("[php]\nmode = 0666\n", "everybody may write"),
+        ("[php]\nmode = rw\n", "octal mode"),
+        ("[php ../x]\n", "a name has letters"),
+        ("[php a]\nsocket=/s\n[php b]\nsocket=/s\n", "the same socket"),
+        ("[collector]\nurl = http://apm.example\n", "plain http is sent to this machine only"),
+        ("[collector]\nurl = ftp://x\n", "a URL is wanted"),
+        ("[collector]\nflush_seconds = 0\n", "above 0"),
+        ("[collector]\nflush_seconds = nan\n", "above 0"),
+        ("[limits]\nfsync = sometimes\n", "one of interval, always, never"),
+        ("no section\n", "no section headers"),
+        ("[agent]\n[agent]\n", "already exists"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(text: str, expected: str) -> None:
+    """Errors a person can mend: one line with the file, the section, the key, and what is wanted."""
+    message = error_of(text)
+    assert expected in message
+    assert message.startswith(str(Path("some.ini").absolute()))
+    assert "\n" not in message
+
+
+def test_a_world_readable_file_is_refused() -> None:
+    """agent.ini may hold keys: readable by everybody it is refused, with the command that mends it."""
+    with pytest.raises(ConfigError, match="chmod 640"):
+        read_agent(written("", 0o644), {})
+
+
+def test_a_missing_file_is_named() -> None:
+    """A path that is given must be there."""
+    with pytest.raises(ConfigError, match=r"none\.ini: cannot be read: No such file"):
+        read_agent(Path("none.ini").absolute(), {})
+
+
+def test_values_are_taken_as_they_stand() -> None:
+    """No interpolation and no comments behind a value: a key with `%` or ` #` in it survives."""
+    assert read_agent(written("[collector]\nkey = a%40b ; c # d\n"), {}).collector.key == "a%40b ; c # d"
+
+
+def test_a_collector_reachable_from_outside_needs_tls() -> None:
+    """The collector refuses a non-loopback address without TLS unless told `insecure = yes`."""
+    with pytest.raises(ConfigError, match="without TLS"):
+        read_collector(written("[collector]\nlisten = 0.0.0.0:8443\n"), {})
+    insecure = "[collector]\nlisten = 0.0.0.0:8443\ninsecure = yes\n"
+    assert read_collector(written(insecure), {}).collector.insecure
+    tls = "[collector]\nlisten = [::]:8443\ncertificate = /c\nprivate_key = /k\n"
+    assert read_collector(written(tls), {}).collector.listen == config.Address("::", 8443)
+    with pytest.raises(ConfigError, match="belong together"):
+        read_collector(written("[collector]\ncertificate = /c\n"), {})
+
+
+def test_ingest_keys_from_the_environment() -> None:
+    """LIST-03: BITVILLE_API_KEY_<PROJECT> is an ingest key of that project."""
+    assert read_collector(None, {"BITVILLE_API_KEY_MY_SHOP": "k", "BITVILLE_API_KEY_X": ""}).keys == {"my-shop": "k"}
