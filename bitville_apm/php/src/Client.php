@@ -1,0 +1,148 @@
+<?php
+namespace BitvilleApm;
+
+/** The client in this process: the request being measured, if any, and the order of its end. */
+final class Client
+{
+    const VERSION = '0.1.0';
+
+    /** What the client cannot do without; where one is disabled it stays off. */
+    const NEEDED = ['microtime', 'json_encode', 'parse_ini_file', 'random_bytes'];
+
+    private static $booted = false;
+    private static $config;
+    private static $request;
+    private static $thrown;
+
+    /** Begins the request of this process. @param int $loadedNs hrtime when the client began its own work */
+    public static function boot(int $loadedNs): void
+    {
+        if (self::$booted || !Facts::present()) {
+            return;
+        }
+        self::$booted = true;
+        foreach (self::NEEDED as $function) {
+            if (!function_exists($function)) {
+                return;
+            }
+        }
+        $config = Config::load();
+        if (!$config->enabled) {
+            return;
+        }
+        self::$config = $config;
+        self::$request = new Request($config, $loadedNs);
+        register_shutdown_function([self::class, 'shutdown'], 2);
+    }
+
+    /** The request being measured; null when off, between two jobs, and in a forked child. */
+    public static function request(): ?Request
+    {
+        return self::$request !== null && self::$request->mine() ? self::$request : null;
+    }
+
+    public static function config(): ?Config
+    {
+        return self::$config;
+    }
+
+    /** Where statements are noted; null when nobody wants them. */
+    public static function sql(): ?Sql
+    {
+        $request = self::request();
+        return $request === null ? null : $request->sql;
+    }
+
+    /** Begins a job of a worker by hand; what was being measured before ends here. */
+    public static function begin(string $name): void
+    {
+        if (self::$config === null) {
+            return;
+        }
+        self::end();
+        self::$request = new Request(self::$config, hrtime(true), $name);
+    }
+
+    public static function end(): void
+    {
+        $request = self::request();
+        self::$request = null;
+        if ($request !== null) {
+            $request->finish(true);
+        }
+    }
+
+    /**
+     * The end of the process's request.
+     *
+     * It puts itself to the end of the queue twice: shutdown functions nest, and those of the application come first.
+     */
+    public static function shutdown(int $again): void
+    {
+        self::quietly(static function () use ($again) {
+            $request = self::request();
+            if ($request === null) {
+                return;
+            }
+            // Looked at early too: a later warning would overwrite it.
+            $request->noteFatal();
+            if ($again > 0) {
+                register_shutdown_function([self::class, 'shutdown'], $again - 1);
+            } else {
+                $request->finish();
+            }
+        });
+        if (self::$thrown !== null) {
+            // By an output callback of the application; without us PHP would have reported it here, too.
+            $thrown = self::$thrown;
+            self::$thrown = null;
+            throw $thrown;
+        }
+    }
+
+    /**
+     * Gives the visitor the response before the client waits for anything.
+     *
+     * Outside our own error handler, because output callbacks are the application's code; and not to be aborted by a
+     * visitor who has left, because that would end this process before the record is sent.
+     */
+    public static function answer(): void
+    {
+        foreach (['fastcgi_finish_request', 'litespeed_finish_request'] as $finish) {
+            if (!function_exists($finish)) {
+                continue;
+            }
+            $aborting = function_exists('ignore_user_abort') ? ignore_user_abort(true) : null;
+            restore_error_handler();
+            try {
+                $finish();
+            } catch (\Throwable $e) {
+                self::$thrown = $e;
+            }
+            set_error_handler([self::class, 'silence']);
+            if ($aborting !== null) {
+                ignore_user_abort((bool) $aborting);
+            }
+            return;
+        }
+    }
+
+    /** Runs our own work so that nothing of it is thrown, printed, or left in error_get_last(). */
+    public static function quietly(callable $work)
+    {
+        set_error_handler([self::class, 'silence']);
+        try {
+            return $work();
+        } catch (\Throwable $e) {
+            return null;
+        } finally {
+            restore_error_handler();
+        }
+    }
+
+    /** An error handler that handles everything. */
+    public static function silence(): bool
+    {
+        return true;
+    }
+}

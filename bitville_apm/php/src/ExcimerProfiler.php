@@ -1,0 +1,104 @@
+<?php
+namespace BitvilleApm;
+
+/**
+ * Samples the stack with ext-excimer, by wall time.
+ *
+ * The period is stretched after the first second: each tick of a wall timer wakes even a sleeping request. A sample
+ * after that weighs as much more as the period is longer, so that a record has one period. One blocking call is not
+ * interrupted, and so not stretched before it returns.
+ */
+final class ExcimerProfiler implements Profiler
+{
+    private $periodMs;
+    private $script;
+    private $profiler;
+    private $timer;
+    private $weight = 1;
+
+    /** Stack => samples at the first period. */
+    private $stacks = [];
+
+    /** @param string $script what samples outside of any function are counted to */
+    public function __construct(float $periodMs, string $script)
+    {
+        $this->periodMs = $periodMs;
+        $this->script = $script;
+    }
+
+    public static function available(): bool
+    {
+        return class_exists('ExcimerProfiler', false) && class_exists('ExcimerTimer', false);
+    }
+
+    public function start(): void
+    {
+        $this->profiler = new \ExcimerProfiler();
+        $this->profiler->setEventType(EXCIMER_REAL);
+        $this->profiler->setMaxDepth(Limits::STACK_DEPTH);
+        $this->profiler->setPeriod($this->periodMs / 1000);
+        $this->profiler->setFlushCallback(function ($log) {
+            Client::quietly(function () use ($log) {
+                $this->fold($log);
+            });
+        }, Limits::SAMPLES);
+        $this->timer = new \ExcimerTimer();
+        $this->timer->setEventType(EXCIMER_REAL);
+        $this->timer->setInterval(Limits::STRETCH_AFTER_S);
+        $this->timer->setCallback(function () {
+            Client::quietly([$this, 'stretch']);
+        });
+        $this->profiler->start();
+        $this->timer->start();
+    }
+
+    /** For the timer only. */
+    public function stretch(): void
+    {
+        if ($this->profiler === null || $this->weight !== 1) {
+            return;
+        }
+        $this->profiler->stop();
+        // flush() hands what there is to the callback, at its old weight.
+        $this->profiler->flush();
+        $this->weight = Limits::STRETCH;
+        $this->profiler->setPeriod($this->periodMs * $this->weight / 1000);
+        $this->profiler->start();
+    }
+
+    public function stop(): void
+    {
+        if ($this->profiler === null) {
+            return;
+        }
+        // Ticks that are pending when stop() runs are lost: a jump backwards lets them be counted.
+        for ($i = 0; $i < 2; $i++) {
+            continue;
+        }
+        $this->timer->stop();
+        $this->profiler->stop();
+    }
+
+    public function profile(int $bytes): ?array
+    {
+        if ($this->profiler !== null) {
+            $this->profiler->flush();
+            // Without its callback, or it would be called once more on destruction.
+            $this->profiler->clearFlushCallback();
+            $this->profiler = $this->timer = null;
+        }
+        if ($this->stacks === []) {
+            return null;
+        }
+        return [
+            'kind' => 'excimer',
+            'period_us' => (int) round($this->periodMs * 1000),
+            'stacks' => Stacks::text($this->stacks, $bytes),
+        ];
+    }
+
+    private function fold($log): void
+    {
+        Stacks::fold($this->stacks, $log->formatCollapsed(), $this->weight, $this->script);
+    }
+}

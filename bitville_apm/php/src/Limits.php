@@ -1,0 +1,77 @@
+<?php
+namespace BitvilleApm;
+
+/** Every number of the client, with its reason. A test holds those it shares with the agent equal to limits.py. */
+final class Limits
+{
+    /** One deadline for all of a hand-over after its first write: what a request may cost once it has answered. */
+    const DEADLINE_MS = 50;
+    /** A hand-over slower than this is worth a line in the log. */
+    const HANDOVER_WARN_MS = 40;
+    /** The agent touches its heartbeat each second; three missed ones are no coincidence. */
+    const HEARTBEAT_STALE_S = 3;
+    /** Deadlines missed within a second, unexplained, until the agent is taken for hung. */
+    const MISSES = 3;
+    /** Waiting for a CPU this long during a hand-over explains a missed deadline: a tenth of it. */
+    const RUN_DELAY_EXPLAINS_MS = 5;
+    /** A UNIX socket's path; PHP cuts longer ones silently and would connect elsewhere. */
+    const SOCKET_PATH_BYTES = 107;
+
+    const SPOOL_FILES = 50000;
+    const SPOOL_BYTES = 268435456;
+    const SPOOL_AGE_S = 604800;
+    /** One worker's file of short records. */
+    const SPOOL_SHORT_BYTES = 1048576;
+    /** How often the spool is read in full, for age and to correct its counters. */
+    const SPOOL_SWEEP_S = 60;
+    /** A sweep makes this much room, so that a full spool is not swept for each record. */
+    const SPOOL_KEEP_SHARE = 0.9;
+
+    /** A larger record is pruned: this fits the kernel's buffer of a peer that does not read (219 KB). */
+    const RECORD_BYTES = 200000;
+    /** Functions kept of a pruned profile, statements kept of a pruned list. */
+    const PRUNED_FUNCTIONS = 50;
+    const PRUNED_STACKS_BYTES = 100000;
+    const PRUNED_STATEMENTS = 100;
+    /** Profile of a short record. */
+    const SHORT_STACK_BYTES = 8192;
+    /** Distinct stacks held of one request; further ones are counted as `~other`. */
+    const STACKS = 5000;
+    /** Samples after which Excimer's log is folded, so that a job of hours needs no more memory than a page. */
+    const SAMPLES = 5000;
+    /** Deeper frames of a stack are left out. */
+    const STACK_DEPTH = 200;
+    /** After this long the profiler's period is stretched, by this factor: a sleeping request is woken less often. */
+    const STRETCH_AFTER_S = 1.0;
+    const STRETCH = 10;
+
+    /** Statements kept of one request, and their text together; all are counted. */
+    const QUERIES = 500;
+    const QUERIES_BYTES = 1048576;
+    const STATEMENT_BYTES = 16384;
+    const STACK_FRAMES = 5;
+    const SLOW_MS = 100;
+    /** Hosts called, listed in one record; all calls are counted. */
+    const CALLS = 100;
+    /** Values added by bitville_apm_add_context(). */
+    const CONTEXT_KEYS = 100;
+
+    /** Longest string, longest header, deepest nesting, most values of one map in a record. */
+    const STRING = 1000;
+    const HEADER = 500;
+    const DEPTH = 5;
+    const ENTRIES = 500;
+    const KEY = 100;
+    const ROUTE = 200;
+
+    /** The client's own work after the response, as a share of the request and at least: statements beyond it are counted only. */
+    const BUDGET_SHARE = 0.03;
+    const BUDGET_US = 2000;
+
+    /** Kept for the record of a request that ran out of memory. */
+    const RESERVE_BYTES = 131072;
+    /** With less than this below memory_limit the record is slim: it must never be the allocation that fails. */
+    const HEADROOM_BYTES = 8388608;
+    /** Each kind of message to the error log, once in this time for a pool. */
+    const LOG_S = 60;
+}

@@ -1,0 +1,58 @@
+<?php
+namespace BitvilleApm;
+
+/** One PDO connection as the record lists it, and the way from its statements to the request's log. */
+final class PdoConnection
+{
+    private $facts;
+
+    public function __construct(string $dsn, ?string $user)
+    {
+        $this->facts = self::facts($dsn, $user);
+    }
+
+    /** Notes one execution that began at $began (hrtime) and ends now. */
+    public function note(?Sql $sql, string $text, int $began, bool $failed, ?int $variables = null): void
+    {
+        if ($sql === null) {
+            return;
+        }
+        $ns = hrtime(true) - $began;
+        try {
+            $sql->add($text, $began, $ns, $failed, $sql->connection($this->facts), $variables);
+        } catch (\Throwable $e) {
+            // The statement ran; that is what counts for the application.
+        }
+    }
+
+    /** Driver, host, port, database and user of a DSN; never its password. */
+    public static function facts(string $dsn, ?string $user): array
+    {
+        $at = strpos($dsn, ':');
+        $driver = $at === false ? '' : strtolower(substr($dsn, 0, $at));
+        $rest = $at === false ? '' : substr($dsn, $at + 1);
+        if ($driver === 'sqlite') {
+            return ['driver' => $driver, 'database' => substr($rest, 0, Limits::STRING)];
+        }
+        $named = [];
+        foreach (preg_split('/[;\s]+/', $rest, 30) ?: [] as $pair) {
+            $pair = explode('=', $pair, 2);
+            if (isset($pair[1])) {
+                $named[strtolower($pair[0])] = trim($pair[1], "'\"");
+            }
+        }
+        $facts = ['driver' => $driver];
+        $keys = ['host' => ['host', 'unix_socket'], 'port' => ['port'], 'database' => ['dbname'], 'user' => ['user']];
+        foreach ($keys as $key => $spellings) {
+            foreach ($spellings as $spelling) {
+                if (!isset($facts[$key]) && isset($named[$spelling]) && $named[$spelling] !== '') {
+                    $facts[$key] = substr($named[$spelling], 0, Limits::KEY);
+                }
+            }
+        }
+        if ($user !== null && $user !== '') {
+            $facts['user'] = substr($user, 0, Limits::KEY);
+        }
+        return $facts;
+    }
+}

@@ -1,0 +1,75 @@
+<?php
+namespace BitvilleApm;
+
+/** An end record as JSON (wire.md 2), and what is left out of one that is too large (COMM-09). */
+final class Record
+{
+    const JSON = JSON_INVALID_UTF8_SUBSTITUTE | JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_THROW_ON_ERROR;
+
+    /**
+     * One line of JSON. It throws rather than set json_last_error(), which belongs to the application.
+     */
+    public static function line(array $value): string
+    {
+        return json_encode($value, self::JSON, 32) . "\n";
+    }
+
+    /**
+     * The line of an end record, at most 200 KB in the end.
+     *
+     * Left out first: all but the heaviest 50 functions; then all but the slowest 100 statements; then the stacks of
+     * those, and what the visitor sent.
+     */
+    public static function bounded(array $record): string
+    {
+        $line = self::line($record);
+        foreach (['profile', 'statements', 'rest'] as $part) {
+            if (strlen($line) <= Limits::RECORD_BYTES) {
+                break;
+            }
+            $record = self::without($record, $part);
+            $line = self::line($record);
+        }
+        return $line;
+    }
+
+    private static function without(array $record, string $part): array
+    {
+        if ($part === 'profile' && isset($record['profile']['stacks'])) {
+            $record['profile']['stacks'] = Stacks::heaviest(
+                $record['profile']['stacks'],
+                Limits::PRUNED_FUNCTIONS,
+                Limits::PRUNED_STACKS_BYTES
+            );
+            $record['truncated'] = true;
+        }
+        if ($part === 'statements' && isset($record['sql']['queries'])) {
+            $record['sql']['queries'] = self::slowest($record['sql']['queries']);
+            $record['sql']['truncated'] = $record['sql_truncated'] = true;
+        }
+        if ($part === 'rest') {
+            foreach (isset($record['sql']['queries']) ? $record['sql']['queries'] : [] as $i => $query) {
+                unset($record['sql']['queries'][$i]['stack']);
+                $record['sql']['queries'][$i]['sql'] = self::cut($query['sql'], Limits::STRING);
+            }
+            unset($record['request']['post'], $record['request']['query'], $record['request']['headers']);
+            unset($record['request']['files'], $record['context'], $record['response']['headers']);
+            $record['truncated'] = true;
+        }
+        return $record;
+    }
+
+    /** The slowest statements, in the order in which they ran. */
+    private static function slowest(array $queries): array
+    {
+        $times = array_column($queries, 'ms');
+        arsort($times);
+        $kept = array_slice($times, 0, Limits::PRUNED_STATEMENTS, true);
+        return array_values(array_intersect_key($queries, $kept));
+    }
+
+    private static function cut(string $text, int $most): string
+    {
+        return strlen($text) > $most ? substr($text, 0, $most) . Redactor::CUT : $text;
+    }
+}

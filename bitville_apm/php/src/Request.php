@@ -1,0 +1,303 @@
+<?php
+namespace BitvilleApm;
+
+/** One request, or one job of a worker, from its begin line to its end record. */
+final class Request
+{
+    const FATAL = E_ERROR | E_PARSE | E_CORE_ERROR | E_COMPILE_ERROR;
+
+    public $sql;
+
+    private $config;
+    private $facts;
+    private $redactor;
+    private $transport;
+    private $profiler;
+    private $meter;
+
+    private $id;
+    private $at;
+
+    /** hrtime of the request's start, before this client was loaded. */
+    private $startNs;
+
+    /** The client's own work so far, ns. */
+    private $ownNs = 0;
+
+    /** The part of it before the application ran. */
+    private $beganNs = 0;
+
+    private $method;
+    private $uri;
+    private $begin = '';
+    private $route;
+    private $context = [];
+    private $calls = [];
+    private $fatal;
+    private $memory;
+    private $pid;
+    private $reserve;
+    private $over = false;
+
+    /**
+     * @param int $loadedNs hrtime when the client began its own work
+     * @param string|null $job a name, where the application begins a piece of work by hand
+     */
+    public function __construct(Config $config, int $loadedNs, ?string $job = null)
+    {
+        $this->config = $config;
+        $this->id = self::uuid();
+        $this->pid = function_exists('getmypid') ? getmypid() : 0;
+        $this->redactor = new Redactor($config->redactKeys);
+        $this->facts = new Facts($config, $this->redactor);
+        $now = microtime(true);
+        $taken = $job === null ? $this->facts->startedAt() : $now;
+        // A clock that jumped since is not this request's time.
+        $before = $taken > 0 && $now >= $taken && $now - $taken < 86400 ? $now - $taken : 0.0;
+        $this->at = round($now - $before, 6);
+        $this->startNs = $loadedNs - (int) ($before * 1e9);
+        $this->method = $job === null ? $this->facts->method() : 'CLI';
+        $this->uri = $job === null ? $this->facts->uri() : $this->redactor->text($job, Limits::ROUTE);
+        $this->route = $job === null ? null : $this->uri;
+        $this->sql = $config->sql ? new Sql($config, $this->startNs) : null;
+        $this->transport = new Transport($config);
+        $this->reserve = str_repeat("\0", Limits::RESERVE_BYTES);
+        $this->meter = new Meter();
+        $this->begin($loadedNs);
+    }
+
+    /** An application that ends in exit() within its own shutdown function: destructors still run. */
+    public function __destruct()
+    {
+        if (!$this->over) {
+            Client::quietly([$this, 'finish']);
+        }
+    }
+
+    private function begin(int $loadedNs): void
+    {
+        $line = [
+            't' => 'begin',
+            'v' => 2,
+            'id' => $this->id,
+            'at' => $this->at,
+            'pid' => $this->pid,
+            'method' => $this->method,
+            'uri' => $this->uri,
+            'client' => $this->facts->client(),
+            'agent' => $this->facts->agent(),
+            'release' => $this->facts->release(),
+            'ss' => $this->meter->start(),
+        ];
+        $this->begin = Record::line(array_filter($line, [self::class, 'isKnown']));
+        if ($this->route !== null) {
+            $this->begin .= $this->routeLine();
+        }
+        if ($this->transport->open()) {
+            $this->transport->post($this->begin);
+        }
+        $wanted = $this->config->profiler !== 'none' && ExcimerProfiler::available();
+        $this->profiler = $wanted
+            ? new ExcimerProfiler($this->config->periodMs, $this->facts->script())
+            : new NoProfiler();
+        $this->profiler->start();
+        $this->ownNs = $this->beganNs = hrtime(true) - $loadedNs;
+    }
+
+    public function id(): string
+    {
+        return $this->id;
+    }
+
+    /** False in a child that was forked off: the request is its parent's. */
+    public function mine(): bool
+    {
+        return !$this->over && ($this->pid === 0 || $this->pid === getmypid());
+    }
+
+    /** Names the endpoint, as soon as it is known. */
+    public function setRoute(string $route): void
+    {
+        $route = $this->redactor->text($route, Limits::ROUTE);
+        if ($route === '' || $route === $this->route) {
+            return;
+        }
+        $this->route = $route;
+        $this->transport->post($this->routeLine());
+    }
+
+    private function routeLine(): string
+    {
+        return Record::line(['t' => 'route', 'id' => $this->id, 'route' => $this->route]);
+    }
+
+    public function addContext(string $key, $value): void
+    {
+        if (isset($this->context[$key]) || count($this->context) < Limits::CONTEXT_KEYS) {
+            // At once, so that neither an object nor a large string is kept alive for us.
+            $this->context = array_replace($this->context, $this->redactor->map([$key => $value]));
+        }
+    }
+
+    /** One call to another host, $ms long, that ended just now. */
+    public function addCall(string $host, float $ms): void
+    {
+        $host = $this->redactor->text($host, Limits::KEY);
+        if (!isset($this->calls[$host]) && count($this->calls) >= Limits::CALLS) {
+            $host = Stacks::OTHER;
+        }
+        if (!isset($this->calls[$host])) {
+            $at = max(0.0, (hrtime(true) - $this->startNs) / 1e6 - $ms);
+            $this->calls[$host] = ['kind' => 'http', 'target' => $host, 'n' => 0, 'ms' => 0.0, 'at' => round($at, 3)];
+        }
+        $this->calls[$host]['n']++;
+        $this->calls[$host]['ms'] = round($this->calls[$host]['ms'] + max(0.0, is_finite($ms) ? $ms : 0.0), 3);
+    }
+
+    /** Remembers a fatal error: shutdown functions of the application may overwrite the last error. */
+    public function noteFatal(): void
+    {
+        $error = error_get_last();
+        if ($this->fatal === null && $error !== null && ($error['type'] & self::FATAL) !== 0) {
+            $this->fatal = $error;
+            $this->reserve = null;
+        }
+    }
+
+    /** Ends the measurement, answers the visitor, and gives the record to the agent. */
+    public function finish(bool $byHand = false): void
+    {
+        if (!$this->mine()) {
+            return;
+        }
+        $this->over = true;
+        $stoppedNs = hrtime(true);
+        $this->profiler->stop();
+        $scheduled = Meter::schedstat();
+        $this->memory = [
+            'peak_bytes' => memory_get_peak_usage(),
+            'current_bytes' => memory_get_usage(),
+        ];
+        $this->reserve = null;
+        $this->ownNs += hrtime(true) - $stoppedNs;
+        if (!$byHand) {
+            $this->noteFatal();
+            Client::answer();
+        }
+        $limit = self::hasRoom() || !function_exists('ini_set')
+            ? false
+            : ini_set('memory_limit', (string) (memory_get_usage(true) + 4 * Limits::HEADROOM_BYTES));
+        $end = $this->end($stoppedNs, $scheduled);
+        $handover = new Handover($this->config, $this->transport, new Markers($this->config));
+        $handover->give($this->id, $this->begin, $end['line'], $end['short'], $scheduled);
+        if ($limit !== false) {
+            ini_set('memory_limit', $limit);
+        }
+    }
+
+    /** The end line, and whether it is a short one. */
+    private function end(int $stoppedNs, ?array $scheduled): array
+    {
+        $began = hrtime(true);
+        // Without memory for more, the bare facts.
+        $room = self::hasRoom();
+        $ms = $this->elapsedMs($stoppedNs);
+        // A fatal error is worth a whole record however fast it came; its profile is not.
+        $fast = $ms < $this->config->thresholdMs;
+        $short = $fast && $this->fatal === null;
+        $record = ['t' => 'end', 'v' => 2, 'id' => $this->id, 'at' => $this->at, 'ms' => round($ms, 3)];
+        $record['request'] = ['method' => $this->method, 'uri' => $this->uri, 'route' => $this->route];
+        $record['client'] = $this->facts->client();
+        $record['agent'] = $this->facts->agent();
+        $record['release'] = $this->facts->release();
+        $record['response'] = $this->facts->response(!$short && $room, $this->fatal !== null);
+        $record += $this->meter->spent($scheduled);
+        if ($this->config->memory) {
+            $record['memory'] = $this->memory;
+        }
+        $record['calls'] = array_values($this->calls);
+        $record['fatal'] = $this->fatalPart();
+        $record['queue_ms'] = $this->facts->queueMs();
+        $record['short'] = $short;
+        if ($room) {
+            $budgetNs = (int) max(Limits::BUDGET_US * 1e3, Limits::BUDGET_SHARE * $ms * 1e6);
+            $record['sql'] = $this->sql === null ? null : $this->sql->section($short, $budgetNs);
+            $record['profile'] = $this->profiler->profile($fast ? Limits::SHORT_STACK_BYTES : PHP_INT_MAX);
+            $record['context'] = $this->context === [] ? null : (object) $this->context;
+            $trace = $this->facts->traceparent();
+            $record['trace'] = $trace === null ? null : ['traceparent' => $trace];
+            if (!$short) {
+                $record['request'] += $this->facts->request();
+                $record['server'] = $this->facts->server();
+            }
+        } else {
+            $record['sql'] = $this->sql === null ? null : $this->sql->totals();
+        }
+        $left = $this->leftOut($record, $room);
+        $record['sampled_down'] = $left === [] ? null : $left;
+        $record['request'] = array_filter($record['request'], [self::class, 'isKnown']);
+        $record['response'] = $record['response'] === [] ? null : $record['response'];
+        $line = Record::bounded(array_filter($record, [self::class, 'isKnown']));
+        // Last of all, so that it covers the encoding too.
+        $us = (int) (($this->ownNs + $this->sqlNs() + hrtime(true) - $began) / 1000);
+        return ['line' => substr($line, 0, -2) . ',"client_us":' . $us . "}\n", 'short' => $short];
+    }
+
+    /** Wall time of the application alone. */
+    private function elapsedMs(int $stoppedNs): float
+    {
+        return max(0.0, ($stoppedNs - $this->startNs - $this->beganNs - $this->sqlNs()) / 1e6);
+    }
+
+    private function sqlNs(): int
+    {
+        return $this->sql === null ? 0 : $this->sql->ownNs();
+    }
+
+    /** What was measured but is not in the record, for want of memory or time. */
+    private function leftOut(array $record, bool $room): array
+    {
+        if (!$room) {
+            return ['memory'];
+        }
+        return isset($record['sql']['truncated']) ? ['sql'] : [];
+    }
+
+    private function fatalPart(): ?array
+    {
+        if ($this->fatal === null) {
+            return null;
+        }
+        return [
+            'type' => $this->fatal['type'],
+            'message' => $this->redactor->message((string) $this->fatal['message']),
+            'file' => (string) $this->fatal['file'],
+            'line' => (int) $this->fatal['line'],
+        ];
+    }
+
+    /** Whether building a full record is safely below memory_limit: it must never be what exhausts it. */
+    private static function hasRoom(): bool
+    {
+        $limit = trim((string) ini_get('memory_limit'));
+        $units = ['k' => 1024, 'm' => 1048576, 'g' => 1073741824];
+        $unit = strtolower(substr($limit, -1));
+        $bytes = (int) $limit * (isset($units[$unit]) ? $units[$unit] : 1);
+        return $bytes <= 0 || $bytes - memory_get_usage() > Limits::HEADROOM_BYTES;
+    }
+
+    /** For array_filter: what is not known is not sent. */
+    public static function isKnown($value): bool
+    {
+        return $value !== null && $value !== [];
+    }
+
+    /** RFC 4122, version 4. */
+    private static function uuid(): string
+    {
+        $bytes = random_bytes(16);
+        $bytes[6] = chr(ord($bytes[6]) & 0x0f | 0x40);
+        $bytes[8] = chr(ord($bytes[8]) & 0x3f | 0x80);
+        return vsprintf('%s%s-%s-%s-%s-%s%s%s', str_split(bin2hex($bytes), 4));
+    }
+}
