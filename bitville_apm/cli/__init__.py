@@ -1,0 +1,43 @@
+"""`bitville`: install, ask, demo. One module a command; each adds its parser and names the function that runs it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import bitville_apm
+from bitville_apm.cli import demo, key, php, user
+from bitville_apm.ini import ConfigError
+
+COMMANDS = (demo, php, key, user)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    whole = argparse.ArgumentParser(prog="bitville", description=bitville_apm.__doc__)
+    whole.add_argument("--version", action="version", version=f"bitville {bitville_apm.__version__}")
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in COMMANDS:
+        module.add_to(commands)
+    return whole
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Exit codes: 0 done, 1 it could not be done and stderr says why, 2 wrong usage."""
+    given = parser().parse_args(arguments)
+    try:
+        code: int = given.run(given)
+    except ConfigError as error:
+        return complain(str(error))
+    except PermissionError as error:
+        return complain(f"{error.filename}: {error.strerror}; run this as the daemon's user, for example with sudo -u")
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def complain(message: str) -> int:
+    """One line on stderr; the exit code that goes with it."""
+    print(f"bitville: {message}", file=sys.stderr)
+    return 1

@@ -1,0 +1,58 @@
+"""`docs/requirements.md`: every promise with the tests that name it. `make requirements` writes its last column anew.
+
+A test claims a promise by its id in the docstring: `"\""DAEMON-05: …"\""`. PHP tests claim likewise in comments.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+DOCUMENT = ROOT / "docs" / "requirements.md"
+ID = re.compile(r"\b(?:PHP|COMM|DAEMON|PG-COMM|PG|LIST|STOR|GELF|QUERY|CFG|ADV|OPT|VIZ)-\d\d\b")
+ROW = re.compile(r"^\| ((?:[A-Z]+-)+\d\d) \| (.*) \| ([^|]*) \|$")
+NONE = "—"
+
+
+def tests_by_id() -> dict[str, list[str]]:
+    """For each id the tests whose docstring names it, as `file::test`, in order."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        name = path.relative_to(ROOT / "tests").as_posix()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
+                for claimed in sorted(set(ID.findall(ast.get_docstring(node) or ""))):
+                    found[claimed].append(f"{name}::{node.name}")
+    return found
+
+
+def rows() -> Iterator[tuple[int, str, str, str]]:
+    """(line number, id, promise, tests) of the document's tables."""
+    for number, line in enumerate(DOCUMENT.read_text().splitlines()):
+        if match := ROW.match(line):
+            yield number, match[1], match[2], match[3]
+
+
+def tests_column(tests: list[str]) -> str:
+    """The last column: files, each with how many of its tests name the id."""
+    files: dict[str, int] = defaultdict(int)
+    for test in tests:
+        files[test.split("::")[0]] += 1
+    return ", ".join(f"`{file}` ({count})" for file, count in files.items()) or NONE
+
+
+def rewritten() -> str:
+    """The document with its last column as the tests are now."""
+    tests = tests_by_id()
+    lines = DOCUMENT.read_text().splitlines()
+    for number, id_, promise, _old in rows():
+        lines[number] = f"| {id_} | {promise} | {tests_column(tests.get(id_, []))} |"
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(rewritten())
