@@ -1,0 +1,151 @@
+"""Where the demo keeps everything: one directory, with short paths in it and one demo at a time.
+
+A UNIX socket's path has 108 bytes. Where the directory's own name leaves too few, all paths go through a short link
+to it, in $XDG_RUNTIME_DIR or the temporary directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import grp
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import attrs
+
+HOME_BYTES = 80
+"""The longest socket below it is `/agent/control.sock`, with room to spare."""
+
+
+class PlaceError(Exception):
+    """The directory cannot be used; the message says why."""
+
+
+def default_state(environment: Mapping[str, str]) -> Path:
+    """`$XDG_STATE_HOME/bitville-apm/demo`, or what that variable stands for when it is not set."""
+    state = environment.get("XDG_STATE_HOME", "")
+    base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
+    return base / "bitville-apm" / "demo"
+
+
+@attrs.frozen
+class Place:
+    """The directory of the demo. `home` is the name under which the processes know it, `state` its real one."""
+
+    state: Path
+    home: Path
+
+    @classmethod
+    @contextlib.contextmanager
+    def taken(cls, state: Path, environment: Mapping[str, str]) -> Iterator[Place]:
+        """Make the directory and hold it against a second demo. Raises `PlaceError`."""
+        state = state.absolute()
+        try:
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = (state / "lock").open("a+")
+        except OSError as error:
+            raise PlaceError(f"{error.filename}: {error.strerror}") from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise PlaceError(
+                    f"a demo is already running in {state} ({lock.read().strip()}); "
+                    "stop it, or give --state another directory"
+                ) from None
+            lock.seek(0)
+            lock.truncate()
+            lock.write(f"process {os.getpid()}\n")
+            lock.flush()
+            home = state if len(os.fsencode(state)) <= HOME_BYTES else _short_link(state, environment)
+            for name in ("logs", "agent", "collector"):
+                (state / name).mkdir(mode=0o700, exist_ok=True)
+            try:
+                yield cls(state, home)
+            finally:
+                if home != state:
+                    home.unlink(missing_ok=True)
+
+    @property
+    def agent_ini(self) -> Path:
+        """Settings of the agent."""
+        return self.home / "agent.ini"
+
+    @property
+    def collector_ini(self) -> Path:
+        """Settings of the collector."""
+        return self.home / "collector.ini"
+
+    @property
+    def profiling_ini(self) -> Path:
+        """Settings of the PHP client."""
+        return self.home / "profiling.ini"
+
+    @property
+    def socket(self) -> Path:
+        """Where the agent listens; its heartbeat lies beside it, where the client looks for it."""
+        return self.home / "agent.sock"
+
+    @property
+    def login_url(self) -> Path:
+        """The one-time link that a collector leaves at its first start."""
+        return self.home / "collector" / "login.url"
+
+    def clear_sockets(self) -> None:
+        """Remove what processes that could not clean up have left."""
+        for path in (self.socket, self.home / "alive", self.home / "agent" / "control.sock", self.home / "php.sock"):
+            path.unlink(missing_ok=True)
+
+    def write_settings(self, web_port: int, health_port: int) -> None:
+        """Write the three ini files, anew at each start: ports may have changed."""
+        _write(
+            self.collector_ini,
+            f"[collector]\nlisten = 127.0.0.1:{web_port}\ndata = {self.home}/collector\n",
+        )
+        _write(
+            self.agent_ini,
+            f"[agent]\nstate = {self.home}/agent\nhealth = 127.0.0.1:{health_port}\nheartbeat = {self.home}/alive\n"
+            f"[collector]\nurl = http://127.0.0.1:{web_port}\nkey_file = {self.home}/collector/local.key\n"
+            f"[php]\nsocket = {self.socket}\nmode = 0600\ngroup = {_group()}\nspool = {self.home}/spool\n",
+        )
+        _write(
+            self.profiling_ini,
+            "profiling_enabled = on\n"
+            f'daemon_socket_path = "{self.socket}"\ndisk_buffer_path = "{self.home}/spool"\nrelease = "demo"\n',
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    path.touch(mode=0o640)
+    path.chmod(0o640)
+    path.write_text(text)
+
+
+def _group() -> str:
+    """The group of whoever runs the demo: nobody else needs the socket."""
+    try:
+        return grp.getgrgid(os.getegid()).gr_name
+    except KeyError:
+        return str(os.getegid())
+
+
+def _short_link(state: Path, environment: Mapping[str, str]) -> Path:
+    name = f"bitville-demo-{os.getuid()}-{hashlib.sha256(os.fsencode(state)).hexdigest()[:8]}"
+    places = [environment.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]  # noqa: S108 - checked below
+    for directory in places:
+        link = Path(directory) / name
+        if not directory.startswith("/") or len(os.fsencode(link)) > HOME_BYTES:
+            continue
+        try:
+            if link.is_symlink() and link.lstat().st_uid == os.getuid():
+                link.unlink()
+            link.symlink_to(state)
+        except OSError:
+            continue
+        return link
+    raise PlaceError(f"{state} is too long for the path of a socket; give --state a shorter one")

@@ -1,0 +1,267 @@
+"""`bitville demo`: from nothing to the product running, with traffic to look at.
+
+A collector, an agent and a PHP shop run as processes of their own, exactly as they would on a server; visitors are
+threads of this one. Everything lies in one directory and ends with this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+
+import attrs
+
+import bitville_apm
+from bitville_apm.demo import recorded, traffic
+from bitville_apm.demo.children import Child, ChildDied, Children
+from bitville_apm.demo.interpreter import NoPhp, Php
+from bitville_apm.demo.place import Place, PlaceError, default_state
+from bitville_apm.demo.shop import Shop
+from bitville_apm.demo.visits import Visit
+
+WEB_PORT = 8443
+HEALTH_PORT = 9191
+SHOP_PORT = 8480
+READY_S = 45.0
+"""A busy two-core machine needs a few seconds to import Twisted twice."""
+LOOK_S = 0.5
+
+
+class Stopped(Exception):
+    """Somebody pressed Ctrl-C, or sent SIGTERM."""
+
+
+class DemoError(Exception):
+    """The demo cannot run; the message says why."""
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the demo until it is stopped, with what `add_options` offers. Returns the exit code."""
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _setter(stopping))
+    try:
+        with Place.taken(options.state or default_state(os.environ), os.environ) as place:
+            children = Children(place.state / "logs", place.state / "processes")
+            demo = Demo(place, children, stopping, options.recorded, options.rate)
+            demo.run(options.port, options.seconds)
+    except (PlaceError, DemoError, ChildDied) as error:
+        print(f"bitville demo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="where to keep everything, also for the next run (default: $XDG_STATE_HOME/bitville-apm/demo)",
+    )
+    parser.add_argument("--port", type=int, help=f"of the web page (default: {WEB_PORT}, or the next free one)")
+    parser.add_argument(
+        "--rate",
+        type=_rate,
+        metavar="N",
+        help=f"visits a second (default: {traffic.RATE:g}; recorded traffic: {recorded.RATE:g})",
+    )
+    parser.add_argument("--recorded", action="store_true", help="recorded traffic, even where PHP is installed")
+    parser.add_argument("--seconds", type=float, metavar="N", help="stop by itself after so long")
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0 < rate <= 1000:
+        raise argparse.ArgumentTypeError("a number above 0, at most 1000")
+    return rate
+
+
+def _setter(event: threading.Event) -> Callable[[int, FrameType | None], None]:
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        event.set()
+
+    return on_signal
+
+
+@attrs.define(eq=False)
+class Demo:
+    """One run."""
+
+    place: Place
+    children: Children
+    stopping: threading.Event
+    play_recorded: bool = False
+    rate: float | None = None
+
+    def run(self, port: int | None, seconds: float | None) -> None:
+        """Start everything, stay, stop everything. Raises `ChildDied` and `DemoError`."""
+        visitors: traffic.Traffic | recorded.Replay | None = None
+        try:
+            url, login = self._start_product(port)
+            visitors, what = self._visitors()
+            visitors.start()
+            print(self._guide(url, login, what), flush=True)
+            self._stay(seconds)
+        except Stopped:
+            pass
+        finally:
+            print("\nstopping …", flush=True)
+            if visitors is not None:
+                visitors.stop()
+                print(f"  {_summary(visitors.counts)}", flush=True)
+            self.children.stop()
+            self.place.clear_sockets()
+            print("  stopped; the data stays in", self.place.state, flush=True)
+
+    def _start_product(self, port: int | None) -> tuple[str, str]:
+        """Collector and agent. Returns the page's address and where to log in."""
+        self.children.clear_leftovers()
+        self.place.clear_sockets()
+        web = port or free_port(WEB_PORT)
+        if port is None and web != WEB_PORT:
+            print(f"port {WEB_PORT} is taken, the page will be on {web}")
+        if port is not None and free_port(port, 1) != port:
+            raise DemoError(f"port {port} is taken")
+        health = free_port(HEALTH_PORT)
+        first_start = not self.place.login_url.exists()
+        self.place.write_settings(web, health)
+        self._start("collector", "bitville-collector", self.place.collector_ini, web, "/ready")
+        self._start("agent", "bitville-agent", self.place.agent_ini, health, "/health")
+        return f"http://127.0.0.1:{web}/", self._login(first_start)
+
+    def _start(self, name: str, service: str, ini: Path, port: int, path: str) -> None:
+        print(f"starting the {name} …", end=" ", flush=True)
+        command = [sys.executable, _twistd(), "--nodaemon", "--pidfile=", service, "--config", str(ini)]
+        child = self.children.start(name, command, product_environment(os.environ))
+        self._wait(child, lambda: _answers(port, path))
+        print(f"answers on port {port}", flush=True)
+
+    def _login(self, first_start: bool) -> str:
+        """A link that logs in as admin: the first start leaves one, later ones ask for another."""
+        if first_start and self.place.login_url.exists():
+            return self.place.login_url.read_text().strip()
+        command = [sys.executable, "-m", "bitville_apm.cli", "user", "link", "admin"]
+        command += ["--config", str(self.place.collector_ini)]
+        made = subprocess.run(
+            command, capture_output=True, text=True, env=product_environment(os.environ), timeout=60, check=False
+        )
+        if made.returncode != 0 or not made.stdout.strip():
+            return f"(no link could be made: {(made.stderr.strip() or 'no answer').splitlines()[-1]})"
+        return made.stdout.strip().splitlines()[-1]
+
+    def _visitors(self) -> tuple[traffic.Traffic | recorded.Replay, str]:
+        """Visitors of the shop, or recorded ones; and what to tell about them."""
+        if not self.play_recorded:
+            try:
+                return self._shop_visitors(Php.find())
+            except NoPhp as error:
+                print(f"no PHP for the shop: {error}; recorded traffic is played instead")
+        replay = recorded.Replay(str(self.place.socket), self.rate or recorded.RATE)
+        return replay, f"traffic    {replay.rate:g} requests a second, recorded on a real blog"
+
+    def _shop_visitors(self, php: Php) -> tuple[traffic.Traffic, str]:
+        print(f"starting the shop with {php.binary} …", end=" ", flush=True)
+        shop = Shop(php, self.place.home, self.place.profiling_ini, free_port(SHOP_PORT))
+        shop.prepare()
+        child = self.children.start("shop", shop.command(), shop.environment(), shop.stop_signal)
+        self._wait(child, lambda: _serves(shop))
+        print("answers", flush=True)
+        visitors = traffic.Traffic(shop.ask, self.rate or traffic.RATE)
+        profiler = "Excimer" if php.has("excimer") else "without Excimer: requests and statements, no functions"
+        return visitors, (
+            f"traffic    {visitors.rate:g} visits a second to a shop, PHP {php.version}, {profiler}\n\n"
+            "look at    POST /checkout         the slow page: one statement without an index, one slow function\n"
+            "           GET /orders/{id}       N+1: a query for every line of every order\n"
+            "           GET /recommendations   burns CPU; every three minutes a rush on it makes a load spike"
+        )
+
+    def _wait(self, child: Child, answers: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + READY_S
+        while not answers():
+            child.check()
+            self._pause(0.1)
+            if time.monotonic() > deadline:
+                raise DemoError(f"the {child.name} does not answer after {READY_S:g} s; see {child.log}")
+
+    def _stay(self, seconds: float | None) -> None:
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while deadline is None or time.monotonic() < deadline:
+            self._pause(LOOK_S)
+            self.children.check()
+
+    def _pause(self, seconds: float) -> None:
+        if self.stopping.wait(seconds):
+            raise Stopped
+
+    def _guide(self, url: str, login: str, what: str) -> str:
+        return (
+            f"\nBitville APM is running.\n\npage       {url}\nlog in     {login}\n"
+            "           (works once; for another link: bitville user link admin --config "
+            f"{self.place.collector_ini})\n{what}\n\nlogs       {self.place.state}/logs\n\nCtrl-C stops everything."
+        )
+
+
+def _twistd() -> str:
+    """The script of this interpreter's Twisted."""
+    beside = os.path.dirname(sys.executable)
+    found = shutil.which("twistd", path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
+    if found is None:
+        raise DemoError(f"there is no twistd beside {sys.executable} nor on the PATH; pip install bitville-apm")
+    return found
+
+
+def _serves(shop: Shop) -> bool:
+    """Whether the shop serves its first page."""
+    try:
+        return shop.ask(Visit("GET", "/", 0))[0] == 200
+    except OSError:
+        return False
+
+
+def _answers(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def product_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What collector, agent and command line run with: settings come from the demo's files alone."""
+    kept = {name: value for name, value in environment.items() if not name.startswith("BITVILLE_")}
+    root = str(Path(bitville_apm.__file__).parent.parent)
+    kept["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
+    kept["PYTHONUNBUFFERED"] = "1"
+    return kept
+
+
+def free_port(preferred: int, tries: int = 100) -> int:
+    """The first port from `preferred` on that nobody has on the loopback address; 0 if there is none."""
+    for port in range(preferred, preferred + tries):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    return 0
+
+
+def _summary(counts: traffic.Counts) -> str:
+    return f"{counts.answered} visits, {counts.failed} failed, {counts.left_out} left out because this machine was busy"

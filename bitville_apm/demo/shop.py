@@ -1,0 +1,143 @@
+"""Running the PHP shop: php-fpm where it is installed, else PHP's built-in server.
+
+Everything runs as the user who started the demo, root included, so that sockets and spool need no second user's
+permissions.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from bitville_apm.demo import fastcgi
+from bitville_apm.demo.interpreter import Php, quoted
+from bitville_apm.demo.visits import Visit
+
+SHOP = Path(__file__).parent / "shop"
+CLIENT = Path(__file__).parent.parent / "php"
+WORKERS = 8
+ANSWER_S = 60.0
+
+
+@attrs.frozen
+class Shop:
+    """The shop as files below `home`, ready to be started; `ask` visits it once it runs.
+
+    `home` must be short: its socket's path has to fit into 108 bytes.
+    """
+
+    php: Php
+    home: Path
+    profiling_ini: Path
+    port: int = attrs.field(default=0)
+
+    @property
+    def socket(self) -> Path:
+        """Where php-fpm listens."""
+        return self.home / "php.sock"
+
+    def prepare(self) -> None:
+        """Write the configuration of PHP and the directory of the database."""
+        (self.home / "shop").mkdir(mode=0o700, exist_ok=True)
+        self.socket.unlink(missing_ok=True)
+        ini = self.php.ini(
+            auto_prepend_file=str(CLIENT / "prepend.php"),
+            display_errors="0",
+            log_errors="1",
+            date__timezone="UTC",
+            memory_limit="128M",
+        )
+        (self.home / "php.ini").write_text(ini)
+        (self.home / "php-fpm.conf").write_text(self._pool())
+
+    def _pool(self) -> str:
+        """A pool as a shop of this size would have it, of the user who starts it."""
+        environment = "".join(f"env[{name}] = {quoted(value)}\n" for name, value in self._environment().items())
+        user = "user = root\ngroup = root\n" if os.geteuid() == 0 else ""
+        return (
+            f"[global]\nerror_log = /proc/self/fd/2\ndaemonize = no\n[shop]\n{user}"
+            f"listen = {self.socket}\nlisten.mode = 0600\npm = static\npm.max_children = {WORKERS}\n"
+            f"request_terminate_timeout = 60\ncatch_workers_output = yes\n{environment}"
+        )
+
+    def _environment(self) -> dict[str, str]:
+        return {"SHOP_DATA": str(self.home / "shop"), "BITVILLE_APM_INI": str(self.profiling_ini)}
+
+    def command(self) -> list[str]:
+        """What to run."""
+        ini = ["-c", str(self.home / "php.ini")]
+        if self.php.is_fpm:
+            as_root = ["--allow-to-run-as-root"] if os.geteuid() == 0 else []
+            return [self.php.binary, *ini, "--nodaemonize", "-y", str(self.home / "php-fpm.conf"), *as_root]
+        # No router script: PHP would leave auto_prepend_file out for it. Addresses that name no file reach index.php.
+        return [self.php.binary, *ini, "-q", "-S", f"127.0.0.1:{self.port}", "-t", str(SHOP)]
+
+    def environment(self) -> dict[str, str]:
+        """What to run it with. The empty scan directory keeps the machine's own modules out."""
+        names = ("PATH", "LANG", "TMPDIR")
+        return {
+            **{name: os.environ[name] for name in names if name in os.environ},
+            **self._environment(),
+            "PHP_INI_SCAN_DIR": "",
+            "PHP_CLI_SERVER_WORKERS": str(WORKERS),
+        }
+
+    @property
+    def stop_signal(self) -> int:
+        """PHP's built-in server takes its workers along only on SIGINT."""
+        return signal.SIGTERM if self.php.is_fpm else signal.SIGINT
+
+    def ask(self, visit: Visit) -> tuple[int, bytes]:
+        """Visit a page: its status and body. Raises `OSError`, also for an answer that cannot be read."""
+        try:
+            return self._over_fastcgi(visit) if self.php.is_fpm else self._over_http(visit)
+        except (fastcgi.FastCgiError, http.client.HTTPException) as error:
+            raise OSError(f"the shop answered nonsense: {error!r}") from error
+
+    def _over_fastcgi(self, visit: Visit) -> tuple[int, bytes]:
+        path, _, query = visit.uri.partition("?")
+        params = {
+            "GATEWAY_INTERFACE": "CGI/1.1",
+            "SERVER_SOFTWARE": "bitville-demo",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "SERVER_NAME": "shop.example",
+            "SERVER_ADDR": "127.0.0.1",
+            "SERVER_PORT": "80",
+            "REMOTE_ADDR": visit.client,
+            "DOCUMENT_ROOT": str(SHOP),
+            "SCRIPT_NAME": "/index.php",
+            "SCRIPT_FILENAME": str(SHOP / "index.php"),
+            "REQUEST_METHOD": visit.method,
+            "REQUEST_URI": visit.uri,
+            "DOCUMENT_URI": path,
+            "QUERY_STRING": query,
+            **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in visit.headers().items()},
+        }
+        body = _form(visit.form)
+        if visit.method == "POST":
+            params |= {"CONTENT_TYPE": "application/x-www-form-urlencoded", "CONTENT_LENGTH": str(len(body))}
+        answer = fastcgi.ask(str(self.socket), params, body, ANSWER_S)
+        return answer.status, answer.body
+
+    def _over_http(self, visit: Visit) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_S)
+        headers = {**visit.headers(), "X-Forwarded-For": visit.client}
+        body = None
+        if visit.method == "POST":
+            headers["Content-Type"], body = "application/x-www-form-urlencoded", _form(visit.form)
+        try:
+            connection.request(visit.method, visit.uri, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+
+def _form(values: Mapping[str, str]) -> bytes:
+    return urllib.parse.urlencode(values).encode()
