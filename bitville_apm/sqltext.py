@@ -66,19 +66,27 @@ def _pattern(*, run: str, space: str, names: str, literals: list[str], opener: s
 
 
 _PREFIX = "(?:[bBnNxX]|[uU]&)?"
+_ESCAPED = _string("'", "escape")
+# Postgres reads a string that goes on after a line break as it read its beginning.
+_POSTGRES_E = rf"[eE]{_ESCAPED}(?:[ \t\f\v]*[\r\n][ \t\r\n\f\v]*{_ESCAPED})*"
 _TOKEN = {
     "mysql": _pattern(
         run=r"@\[",
         space=rf"--(?=[{_SPACE}]|\Z)[^\n]*|#[^\n]*",
         names=rf"{_name('`')}|\$[{_FIRST}][{_WORD}]*",
-        literals=[_PREFIX + _string("'", "escape"), _string('"', "escape"), "`.*"],
+        literals=[_PREFIX + _ESCAPED, _string('"', "escape"), "`.*"],
         opener=r"/\*(?:M?![0-9]*)?|\*/",
     ),
     "pg": _pattern(
         run="@`#\\[",
         space=r"--[^\r\n]*",
         names=_name('"'),
-        literals=[_PREFIX + _string("'"), "[eE]" + _string("'", "escape"), '".*', rf"(?!{_TAG})\$[{_FIRST}][{_WORD}]*"],
+        literals=[
+            _PREFIX + _string("'"),
+            _POSTGRES_E,
+            '".*',
+            rf"(?!{_TAG})\$[{_FIRST}][{_WORD}]*",
+        ],
         opener=rf"/\*|{_TAG}",
     ),
     "sqlite": _pattern(
@@ -93,10 +101,10 @@ _TOKEN = {
         space=rf"--(?=[{_SPACE}]|\Z)[^\r\n]*(?:\r?\n|\Z)",
         names=_name("`"),
         literals=[
-            rf"(?:--|#(?![>-])|`|/\*M?!|{_TAG}|\[[{_SPACE}]*[{_FIRST}][^\[\]'\"`]*['\"`]).*",
+            rf"(?:--|#(?![>-])|`|/\*M?!|{_TAG}|\[[{_SPACE}]*[^{_SPACE}\[\]'\"`][^\[\]'\"`]*['\"`]).*",
             _PREFIX + _string("'", "unsure"),
             _string('"', "unsure"),
-            "[eE]" + _string("'", "escape"),
+            _POSTGRES_E,
             rf"\$[{_FIRST}][{_WORD}]*",
         ],
         opener=r"/\*",
@@ -109,12 +117,12 @@ _COMMENT_MARK = re.compile(rb"/\*|\*/")
 
 # The folds work on a text that holds no literal any more; names in quotes are not told apart, which can only fold more.
 _SIGNED = re.compile(
-    rb"(^|[=<>(,\[{+*/%|&^~!-] ?|(?<![A-Za-z_\x80-\xff0-9$.])(?:AND|BETWEEN|BY|CASE|DEFAULT|ELSE|HAVING|INTERVAL|LIKE|LIMIT"
-    rb"|NOT|OFFSET|ON|OR|RETURNING|SELECT|THEN|WHEN|WHERE) )[-+]+(?=\?)",
+    rb"(^|[=<>(,\[{+*/%|&^~!-] ?|(?<![A-Za-z_\x80-\xff0-9$.])(?:AND|BETWEEN|BY|CASE|DEFAULT|ELSE|HAVING|INTERVAL"
+    rb"|LIKE|LIMIT|NOT|OFFSET|ON|OR|RETURNING|SELECT|THEN|WHEN|WHERE) )[-+]+(?=\?)",
     re.IGNORECASE,
 )
 _LIST = re.compile(rb"([(\[]) ?\?(?: ?, ?\?)* ?(?:([)\]])|,? ?\Z)")
-_LIST_OF_LISTS = re.compile(rb"\( ?\(\?\)(?: ?, ?\(\?\)?)* ?(?:(\))|,? ?\Z)")
+_LIST_OF_LISTS = re.compile(rb"\( ?\(\?\)(?: ?, ?\(\?\))* ?(?:(\))|(?:,(?: ?\(\??)?)? ?\Z)")
 _VALUES = re.compile(rb"(?<![A-Za-z_\x80-\xff0-9$.@])VALUES ?(?=\()", re.IGNORECASE)
 _BRACKET = re.compile(rb"[()]")
 _NEXT_ROW = re.compile(rb" ?, ?(?:(?=\()|\Z)")

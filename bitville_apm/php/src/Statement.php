@@ -36,7 +36,7 @@ final class Statement
         . '|HAVING|INTERVAL|LIKE|LIMIT|NOT|OFFSET|ON|OR|RETURNING|SELECT|THEN|WHEN|WHERE) )[-+]++(?=\?)/i';
     private const LISTS = [
         '/([(\[]) ?\?(?: ?, ?\?)*+ ?(?:([)\]])|,? ?\z)/' => '$1?$2',
-        '/\( ?\(\?\)(?: ?, ?\(\?\)?+)*+ ?(?:(\))|,? ?\z)/' => '((?)$1',
+        '/\( ?\(\?\)(?: ?, ?\(\?\))*+ ?(?:(\))|(?:,(?: ?\(\??)?)? ?\z)/' => '((?)$1',
     ];
     private const VALUES = '/(?<![' . self::WORD . '.@])VALUES ?(?=\()/i';
     private const NEXT_ROW = '/ ?, ?(?:(?=\()|\z)/A';
@@ -266,13 +266,16 @@ final class Statement
             return self::$tokens[$dialect];
         }
         $word = '[' . self::FIRST . '][' . self::WORD . ']*+';
+        $escaped = self::string("'", 'escape');
+        // Postgres reads a string that goes on after a line break as it read its beginning.
+        $postgresE = "[eE]{$escaped}(?:[ \\t\\f\\x0b]*+[\\r\\n][ \\t\\r\\n\\f\\x0b]*+{$escaped})*+";
         $dashes = '--(?=[' . self::SPACE . ']|\z)';
         switch ($dialect) {
             case 'mysql':
                 $run = '@\[';
                 $space = $dashes . '[^\n]*+|#[^\n]*+';
                 $names = self::name('`') . '|\$' . $word;
-                $literals = [self::PREFIX . self::string("'", 'escape'), self::string('"', 'escape'), '`.*+'];
+                $literals = [self::PREFIX . $escaped, self::string('"', 'escape'), '`.*+'];
                 $opener = '/\*(?:M?![0-9]*+)?+|\*/';
                 break;
             case 'pg':
@@ -281,7 +284,7 @@ final class Statement
                 $names = self::name('"');
                 $literals = [
                     self::PREFIX . self::string("'", 'plain'),
-                    '[eE]' . self::string("'", 'escape'),
+                    $postgresE,
                     '".*+',
                     '(?!' . self::TAG . ')\$' . $word,
                 ];
@@ -300,10 +303,10 @@ final class Statement
                 $names = self::name('`');
                 $literals = [
                     '(?:--|#(?![>-])|`|/\*M?!|' . self::TAG
-                        . '|\[[' . self::SPACE . ']*+[' . self::FIRST . '][^\[\]\'"`]*+[\'"`]).*+',
+                        . '|\[[' . self::SPACE . ']*+[^' . self::SPACE . '\[\]\'"`][^\[\]\'"`]*+[\'"`]).*+',
                     self::PREFIX . self::string("'", 'unsure'),
                     self::string('"', 'unsure'),
-                    '[eE]' . self::string("'", 'escape'),
+                    $postgresE,
                     '\$' . $word,
                 ];
                 $opener = '/\*';
