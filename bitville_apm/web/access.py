@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
-from twisted.web.iweb import IRequest
+from twisted.web.server import Request
 
 from bitville_apm import limits
 from bitville_apm.http import HttpProblem
@@ -28,7 +28,7 @@ FORM_TOKEN = b"form_token"
 class Visit:
     """One request by somebody known. `session` is the cookie's token, None when a key asked."""
 
-    request: IRequest
+    request: Request
     caller: Caller
     session: str | None
 
@@ -51,9 +51,10 @@ class Access:
     auth: IAuth
     secure: bool
 
-    async def visit(self, request: IRequest) -> Visit:
+    async def visit(self, request: Request) -> Visit:
         """The visit behind a request. 401 for a stranger, 403 for a key that may not read."""
         header = request.getHeader(b"authorization")
+        caller: Caller | None
         if header is not None:
             caller, session = await self._by_header(header), None
         else:
@@ -64,7 +65,7 @@ class Access:
             raise HttpProblem(403, f"{caller.name} may not read; this needs the scope read")
         return Visit(request, caller, session)
 
-    async def person(self, request: IRequest) -> tuple[Caller | None, str | None]:
+    async def person(self, request: Request) -> tuple[Caller | None, str | None]:
         """The person whose session cookie came, and its token; (None, None) when there is no live session."""
         token = (request.getCookie(COOKIE) or b"").decode("latin-1")
         caller = await self.auth.by_session(token) if token else None
@@ -81,7 +82,7 @@ class Access:
         """What a form of this session carries; empty without one."""
         return self.auth.form_token(session) if session else ""
 
-    def check_form(self, request: IRequest, session: str | None) -> None:
+    def check_form(self, request: Request, session: str | None) -> None:
         """Refuse (403) a POST that another site could have sent: its Origin, and the session's form token."""
         origin = request.getHeader(b"origin")
         if origin is not None:
@@ -92,7 +93,7 @@ class Access:
         if session and not hmac.compare_digest(given, self.auth.form_token(session).encode()):
             raise HttpProblem(403, "this form is too old; go back, reload the page and send it again")
 
-    def set_cookie(self, request: IRequest, token: str) -> None:
+    def set_cookie(self, request: Request, token: str) -> None:
         """Give the browser its session."""
         request.addCookie(
             COOKIE,
@@ -104,7 +105,7 @@ class Access:
             sameSite=b"lax",
         )
 
-    def drop_cookie(self, request: IRequest) -> None:
+    def drop_cookie(self, request: Request) -> None:
         """Take it back."""
         request.addCookie(COOKIE, b"", path=b"/", max_age=b"0", httpOnly=True, secure=self.secure, sameSite=b"lax")
 
@@ -128,7 +129,7 @@ def authorised(
     """A route that only somebody known may have: its handler gets a `Visit` in place of the request."""
 
     @functools.wraps(handler)
-    async def asked(self: HasAccess, request: IRequest, **arguments: Any) -> T:
+    async def asked(self: HasAccess, request: Request, **arguments: Any) -> T:
         visit = await self.access.visit(request)
         return await handler(self, visit, **arguments)
 

@@ -9,7 +9,7 @@ import msgspec
 from klein import Klein
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.iweb import IRequest
+from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from bitville_apm import limits
@@ -22,7 +22,7 @@ from bitville_apm.web.questions import Questions, page_json, range_of
 _log = Logger()
 
 
-def answer_json(request: IRequest, value: Any) -> bytes:
+def answer_json(request: Request, value: Any) -> bytes:
     """A value as the body of an answer."""
     body = msgspec.json.encode(value) + b"\n"
     request.setHeader(b"Content-Type", b"application/json")
@@ -30,7 +30,7 @@ def answer_json(request: IRequest, value: Any) -> bytes:
     return body
 
 
-def problem_of(request: IRequest, failure: Failure) -> HttpProblem:
+def problem_of(request: Request, failure: Failure) -> HttpProblem:
     """What to tell the asker of any failure; what is ours to mend goes to the log only."""
     error = failure.value
     if isinstance(error, HttpProblem):
@@ -103,6 +103,6 @@ class Api:
         return answer_json(visit.request, {"items": await self.questions.hosts(visit.projects(project))})
 
     @app.handle_errors(Exception)
-    def failed(self, request: IRequest, failure: Failure) -> bytes:
+    def failed(self, request: Any, failure: Failure) -> bytes:
         """Every error is JSON and says nothing of our insides."""
         return answer_problem(request, problem_of(request, failure))

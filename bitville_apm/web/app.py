@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource, Resource
+from twisted.web.server import Request
 
 from bitville_apm.http import HttpProblem, answer_problem
 from bitville_apm.interfaces import IAuth
@@ -58,25 +58,25 @@ class _Root(Resource):
     """The parts with a path of their own, and the pages for all else."""
 
     def __init__(self, parts: dict[bytes, IResource], pages: IResource) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._parts = parts
         self._pages = pages
 
-    def getChildWithDefault(self, path: bytes, request: IRequest) -> IResource:
+    def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
         """The part for a path; its answer carries the headers from here on, whatever becomes of it."""
         for name, value in SECURITY.items():
             request.setHeader(name, value)
         if not _HOST.match(request.getHeader(b"host") or b""):
             return _Refused(HttpProblem(400, "the Host header is missing or no host name"))
+        prepath, postpath = request.prepath or [], request.postpath or []
         try:
-            request.path.decode()
-            b"/".join(request.postpath).decode()
+            b"/".join([*prepath, *postpath]).decode()
         except UnicodeDecodeError:
             return _Refused(HttpProblem(400, "the path is not UTF-8"))
         part = self._parts.get(path)
         if part is not None:
             return part
-        request.postpath.insert(0, request.prepath.pop())
+        request.prepath, request.postpath = prepath[:-1], [*prepath[-1:], *postpath]
         return self._pages
 
 
@@ -86,9 +86,9 @@ class _Refused(Resource):
     isLeaf = True
 
     def __init__(self, problem: HttpProblem) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._problem = problem
 
-    def render(self, request: IRequest) -> bytes:
+    def render(self, request: Request) -> bytes:
         """The error, for any method."""
         return answer_problem(request, self._problem)

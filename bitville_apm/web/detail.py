@@ -1,4 +1,4 @@
-"""One stored record, read for people: what it was, its functions and its statements. Pure, and slow on large ones."""
+"""One stored record, read for people: what it was, its functions, its statements. Pure; slow on large ones."""
 
 from __future__ import annotations
 

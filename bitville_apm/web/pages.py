@@ -1,15 +1,32 @@
-"""The pages."""
+"""The pages. Each is also there for programs, under the same address with `.json`."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
+import msgspec
 from klein import Klein
+from twisted.python.failure import Failure
+from twisted.web.server import Request
 
-from bitville_apm.web.access import Access
-from bitville_apm.web.questions import Questions
+from bitville_apm import limits
+from bitville_apm.http import HttpProblem, answer_problem
+from bitville_apm.web import words
+from bitville_apm.web.access import Access, Visit, authorised
+from bitville_apm.web.api import answer_json, problem_of
+from bitville_apm.web.detail import detail_json
+from bitville_apm.web.elements import DIMENSIONS, Frame, Reader, page
+from bitville_apm.web.lists import Requests, requests_body
+from bitville_apm.web.login import problem_page, redirect
+from bitville_apm.web.one import request_body
+from bitville_apm.web.parameters import Parameters, search_of, wrong
+from bitville_apm.web.questions import Questions, Top, page_json
+from bitville_apm.web.scope import Scope, request_url
 from bitville_apm.web.static import Static
+from bitville_apm.web.tops import top_body
+
+ENDPOINTS_SHOWN = 5
 
 
 @attrs.define(eq=False, slots=False)
@@ -20,3 +37,115 @@ class Pages:
     questions: Questions
     static: Static
     app: ClassVar[Klein] = Klein()
+
+    @app.route("/", methods=["GET"])
+    @authorised
+    async def requests(self, visit: Visit) -> bytes:
+        """The slowest requests, and where the time went."""
+        shown = await self._requests(visit)
+        frame = await self._frame(visit, "Requests", shown.scope, "requests")
+        frame = attrs.evolve(frame, json=shown.url(path="/index.json", after=shown.search.after), address=shown.url)
+        return await page(visit.request, self.static, frame, requests_body(shown, frame))
+
+    @app.route("/index.json", methods=["GET"])
+    @authorised
+    async def requests_json(self, visit: Visit) -> bytes:
+        """The same for programs."""
+        shown = await self._requests(visit)
+        endpoints = shown.endpoints.json() if shown.endpoints is not None else None
+        return answer_json(visit.request, {**page_json(shown.page), "endpoints": endpoints})
+
+    @app.route("/top", methods=["GET"])
+    @authorised
+    async def top(self, visit: Visit) -> bytes:
+        """The heaviest values of a dimension."""
+        scope, top = await self._top(visit)
+        frame = await self._frame(visit, DIMENSIONS[top.dimension], scope, top.dimension)
+        frame = attrs.evolve(
+            frame,
+            json=scope.url("/top.json", dimension=top.dimension),
+            address=lambda there: there.url("/top", dimension=top.dimension),
+        )
+        return await page(visit.request, self.static, frame, top_body(top, frame, self.questions.now()))
+
+    @app.route("/top.json", methods=["GET"])
+    @authorised
+    async def top_json(self, visit: Visit) -> bytes:
+        """The same for programs."""
+        _, top = await self._top(visit)
+        return answer_json(visit.request, top.json())
+
+    @app.route("/requests/<id>", methods=["GET"])
+    @authorised
+    async def one(self, visit: Visit, id: str) -> bytes:
+        """One request whole, as a page or, with `.json`, for programs."""
+        Parameters.of(visit.request).done()
+        detail = await self.questions.detail(visit.projects(None), id.removesuffix(".json"))
+        if id.endswith(".json"):
+            return answer_json(visit.request, detail_json(detail))
+        found = detail.found
+        title = f"{words.milliseconds(found.duration_ms)} {found.endpoint}"
+        frame = await self._frame(visit, title, Scope(), "requests")
+        frame = attrs.evolve(frame, json=request_url(found.id, ".json"))
+        return await page(visit.request, self.static, frame, request_body(detail))
+
+    @app.route("/logout", methods=["POST"])
+    async def log_out(self, request: Request) -> bytes:
+        """Forget the session."""
+        _, session = await self.access.person(request)
+        self.access.check_form(request, session)
+        if session is not None:
+            await self.access.auth.log_out(session)
+        self.access.drop_cookie(request)
+        return redirect(request, "/login")
+
+    @app.route("/favicon.ico", methods=["GET"])
+    def icon(self, request: Request) -> bytes:
+        """For browsers that look at JSON."""
+        return redirect(request, self.static.address("favicon.svg"))
+
+    @app.handle_errors(Exception)
+    async def failed(self, request: Any, failure: Failure) -> bytes:
+        """Strangers go to the log-in; an error is a page, or JSON where JSON was asked for."""
+        if request.path.endswith(b".json"):
+            return answer_problem(request, problem_of(request, failure))
+        if isinstance(failure.value, HttpProblem) and failure.value.status == 401:
+            return redirect(request, "/login")
+        return await problem_page(request, self.static, failure, Frame("Error"))
+
+    async def _frame(self, visit: Visit, title: str, scope: Scope, here: str) -> Frame:
+        reader = Reader(visit.caller.name, self.access.form_token(visit.session))
+        return Frame(title, reader, scope, await self.questions.projects(visit.projects(None)), here)
+
+    async def _requests(self, visit: Visit) -> Requests:
+        parameters = Parameters.of(visit.request, forms=True)
+        scope, now = Scope.of(parameters), self.questions.now()
+        for name, instead in (("timestamp_start", "from"), ("timestamp_end", "to")):
+            if parameters.text(name) is not None:
+                raise wrong(name, f"unknown parameter; a page calls it {instead}")
+        _, search = search_of(parameters)
+        projects = visit.projects(scope.project)
+        start, end = scope.window(now) if search.correlation_id is None else (None, None)
+        search = msgspec.structs.replace(
+            search,
+            source=search.source or "php_agent",
+            host=scope.host,
+            timestamp_start=start,
+            timestamp_end=end,
+        )
+        found = await self.questions.search(projects, search)
+        shown = Requests(scope, search, found, None, await self.questions.hosts(projects), now)
+        if shown.filtered or search.after is not None:
+            return shown
+        range_ = scope.range(now)
+        top = await self.questions.top(projects, "endpoint", range_, scope.host, ENDPOINTS_SHOWN)
+        return attrs.evolve(shown, endpoints=top)
+
+    async def _top(self, visit: Visit) -> tuple[Scope, Top]:
+        parameters = Parameters.of(visit.request, forms=True)
+        scope = Scope.of(parameters)
+        dimension = parameters.choice("dimension", list(limits.DIMENSION_CAPS)) or "endpoint"
+        limit = parameters.whole("limit", 1, limits.TOP_LIMIT) or limits.SEARCH_DEFAULT
+        parameters.done()
+        range_ = scope.range(self.questions.now())
+        return scope, await self.questions.top(visit.projects(scope.project), dimension, range_, scope.host, limit)

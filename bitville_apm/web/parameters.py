@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Literal, cast
 
-from twisted.web.iweb import IRequest
+from twisted.web.server import Request
 
 from bitville_apm import limits
 from bitville_apm.http import HttpProblem
@@ -21,7 +21,9 @@ SPANS = {"15m": 900, "1h": 3600, "6h": 6 * 3600, "24h": 86_400, "7d": 7 * 86_400
 """What `last` may say on a page, in seconds; `all` is everything kept."""
 
 _UNIX = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?\Z")
-_ISO = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?)?\Z", re.IGNORECASE)
+_ISO = re.compile(
+    r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.(?:\d{3}){1,2})?)?(Z|[+-]\d\d:\d\d)?)?\Z", re.IGNORECASE
+)
 
 
 def wrong(field: str, problem: str) -> HttpProblem:
@@ -43,7 +45,7 @@ class Parameters:
                 self._left[name.decode("utf-8", "replace")] = kept
 
     @classmethod
-    def of(cls, request: IRequest, forms: bool = False) -> Parameters:
+    def of(cls, request: Request, forms: bool = False) -> Parameters:
         """The parameters of a request."""
         return cls(request.args, forms)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from twisted.web.iweb import IRequest
-from twisted.web.resource import IResource, Resource
+from twisted.web.resource import Resource
+from twisted.web.server import Request
 
 from bitville_apm.http import HttpProblem, answer_problem
 
@@ -15,55 +15,33 @@ _TYPES = {".css": b"text/css; charset=utf-8", ".js": b"text/javascript; charset=
 
 
 class Static(Resource):
-    """The files of `static/`, read once. A page asks `address` for each, so that browsers may keep them for ever."""
+    """The files of `static/`, read once. Pages ask `address` for each, so that browsers may keep them for ever."""
+
+    isLeaf = True
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._addresses: dict[str, str] = {}
+        self._files: dict[bytes, tuple[bytes, bytes]] = {}
         for path in sorted(_FOLDER.iterdir()):
-            content_type = _TYPES.get(path.suffix)
-            if content_type is None:
-                continue
-            content = path.read_bytes()
-            name = f"{path.stem}-{hashlib.sha256(content).hexdigest()[:12]}{path.suffix}"
-            self._addresses[path.name] = f"/static/{name}"
-            self.putChild(name.encode(), File(content, content_type))
+            if path.suffix in _TYPES:
+                content = path.read_bytes()
+                name = f"{path.stem}-{hashlib.sha256(content).hexdigest()[:12]}{path.suffix}"
+                self._addresses[path.name] = f"/static/{name}"
+                self._files[name.encode()] = content, _TYPES[path.suffix]
 
     def address(self, name: str) -> str:
         """Where a browser finds a file."""
         return self._addresses[name]
 
-    def getChild(self, path: bytes, request: IRequest) -> IResource:
-        """Anything else is not there."""
-        return _Missing()
-
-    def render(self, request: IRequest) -> bytes:
-        """The folder itself is not for reading."""
-        return _Missing().render(request)
-
-
-class File(Resource):
-    """One file's content."""
-
-    isLeaf = True
-
-    def __init__(self, content: bytes, content_type: bytes, cache: bytes = b"public, max-age=31536000, immutable"):
-        super().__init__()
-        self._content = content
-        self._type = content_type
-        self._cache = cache
-
-    def render(self, request: IRequest) -> bytes:
-        """The content, to be kept for a year."""
-        if request.method not in (b"GET", b"HEAD") or request.postpath:
-            return _Missing().render(request)
-        request.setHeader(b"Content-Type", self._type)
-        request.setHeader(b"Cache-Control", self._cache)
-        return self._content
-
-
-class _Missing(Resource):
-    isLeaf = True
-
-    def render(self, request: IRequest) -> bytes:
-        return answer_problem(request, HttpProblem(404, "no such file"))
+    def render(self, request: Request) -> bytes:
+        """A file's content, to be kept for a year."""
+        if request.method not in (b"GET", b"HEAD"):
+            return answer_problem(request, HttpProblem(405, "files are only for reading", headers={"Allow": "GET"}))
+        found = self._files.get(b"/".join(request.postpath or ()))
+        if found is None:
+            return answer_problem(request, HttpProblem(404, "no such file"))
+        content, content_type = found
+        request.setHeader(b"Content-Type", content_type)
+        request.setHeader(b"Cache-Control", b"public, max-age=31536000, immutable")
+        return content

@@ -1,0 +1,94 @@
+"""What a record carries beside its times, as rows of name and value for a page. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bitville_apm import limits
+from bitville_apm.web import words
+from bitville_apm.web.detail import Detail
+
+Rows = list[tuple[str, str]]
+
+
+def sections_of(detail: Detail) -> list[tuple[str, Rows]]:
+    """The parts of a record that people read, in either version's spelling; empty ones are left out."""
+    record = detail.record
+    request, response = _mapping(record.get("request")), _mapping(record.get("response"))
+    found = [
+        ("Query parameters", request.get("query", request.get("query_string"))),
+        ("POST variables", request.get("post", request.get("post_data"))),
+        ("Files", request.get("files")),
+        ("Request headers", request.get("headers")),
+        ("Response headers", response.get("headers")),
+        ("Context", record.get("context", record.get("custom"))),
+        ("Server", {**_mapping(record.get("server")), **_mapping(record.get("php"))}),
+        ("Trace", record.get("trace")),
+    ]
+    sections = ((title, rows_of(value)) for title, value in found)
+    return [(title, rows) for title, rows in sections if rows]
+
+
+def rows_of(value: Any) -> Rows:
+    """A value as rows: nested names as PHP writes them, `items[0][id]`; no more than a page can bear."""
+    if value in (None, "", [], {}):
+        return []
+    if not isinstance(value, dict | list):
+        return [("", words.cut(value, limits.FIELD_CHARACTERS))]
+    rows: Rows = []
+    for name, text in _leaves(value, ""):
+        if len(rows) == limits.FIELDS_SHOWN:
+            rows.append(("…", "more than can be shown; the JSON of this page has them all"))
+            break
+        rows.append((words.cut(name, limits.FIELD_CHARACTERS), words.cut(text, limits.FIELD_CHARACTERS)))
+    return rows
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}[{key}]" if name else str(key))
+    elif isinstance(value, list) and value:
+        if all(not isinstance(inner, dict | list) for inner in value):
+            yield name, ", ".join(_word(inner) for inner in value)
+        else:
+            for i, inner in enumerate(value):
+                yield from _leaves(inner, f"{name}[{i}]" if name else str(i))
+    else:
+        yield name, _word(value)
+
+
+def _word(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return "" if value in ([], {}) else str(value)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def connections_of(detail: Detail) -> Sequence[str]:
+    """Where the statements ran: `pgsql shop@db1:5432/shop`."""
+    listed = _mapping(detail.record.get("sql")).get("connections")
+    names = []
+    for one in listed if isinstance(listed, list) else ():
+        place = _mapping(one)
+        user = f"{place['user']}@" if place.get("user") else ""
+        port = f":{place['port']}" if place.get("port") else ""
+        base = f"/{place['database']}" if place.get("database") else ""
+        names.append(words.cut(f"{place.get('driver') or ''} {user}{place.get('host') or ''}{port}{base}".strip(), 200))
+    return [name for name in names if name]
+
+
+def fatal_of(detail: Detail) -> tuple[str, str] | None:
+    """The error that ended the request, and where it was."""
+    error = detail.record.get("fatal") or detail.record.get("fatal_error")
+    if not isinstance(error, dict):
+        return None
+    place = error.get("file") or ""
+    line = f":{error['line']}" if error.get("line") is not None else ""
+    return words.cut(error.get("message") or "no message", 4 * limits.FIELD_CHARACTERS), words.cut(
+        f"{place}{line}", 500
+    )

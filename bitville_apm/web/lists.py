@@ -1,0 +1,203 @@
+"""The two lists: requests found, and the heaviest values of a dimension. Data in, elements out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import msgspec
+from twisted.web.template import Flattenable, Tag, tags
+
+from bitville_apm import limits
+from bitville_apm.store.interface import Found, Page, Search
+from bitville_apm.web import words
+from bitville_apm.web.elements import (
+    Column,
+    Frame,
+    bar,
+    current,
+    filled,
+    number,
+    ranges,
+    status,
+    table,
+    time,
+    window,
+)
+from bitville_apm.web.questions import Top
+from bitville_apm.web.scope import Scope, request_url
+from bitville_apm.web.tops import endpoints_panel
+
+FILTERS = ("url", "endpoint", "status", "release", "duration_min", "duration_max", "correlation_id")
+"""Of a search, what a reader types; project, host and time are the scope's."""
+
+
+@attrs.frozen
+class Requests:
+    """What the page of requests shows: the search that was made, its page, and what helps to make the next."""
+
+    scope: Scope
+    search: Search
+    page: Page
+    endpoints: Top | None
+    hosts: Sequence[str]
+    now: float
+
+    def filters(self) -> dict[str, object]:
+        """The filters as they stand in the address."""
+        given = msgspec.structs.asdict(self.search)
+        return {name: _plain(given[name]) for name in FILTERS}
+
+    @property
+    def filtered(self) -> bool:
+        """Whether a reader asked for something in particular."""
+        return any(value is not None for value in self.filters().values())
+
+    def url(self, scope: Scope | None = None, path: str = "/", **more: object) -> str:
+        """This search again, with something changed; a cursor never travels with it."""
+        sort = None if self.search.sort == "duration" else self.search.sort
+        limit = None if self.search.limit == limits.SEARCH_DEFAULT else self.search.limit
+        return (scope or self.scope).url(path, **{**self.filters(), "sort": sort, "limit": limit, **more})
+
+
+def _plain(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def requests_body(shown: Requests, frame: Frame) -> Tag:
+    """The page of requests."""
+    search, slowest = shown.search, shown.search.sort == "duration"
+    more = filled(
+        "more",
+        from_=_local(shown.scope.start),
+        to=_local(shown.scope.end),
+        duration_max=_text(_plain(search.duration_max)),
+        release=_text(search.release),
+        correlation_id=_text(search.correlation_id),
+    )
+    times = shown.scope.start, shown.scope.end
+    if any(value is not None for value in (*times, search.duration_max, search.release, search.correlation_id)):
+        more(open="open")
+    hidden = {"project": shown.scope.project, "last": shown.scope.last, "sort": None if slowest else search.sort}
+    clear = attrs.evolve(shown.scope, host=None)
+    endpoints = shown.endpoints
+    return filled(
+        "requests",
+        heading="Slowest requests" if slowest else "Newest requests",
+        ranges=ranges(frame, shown.now),
+        summary=endpoints_panel(endpoints, shown.scope) if endpoints is not None and endpoints.rows else "",
+        hidden=[tags.input(type="hidden", name=name, value=value) for name, value in hidden.items() if value],
+        url=_text(search.url),
+        endpoint=_text(search.endpoint),
+        status=_text(search.status),
+        duration_min=_text(_plain(search.duration_min)),
+        hosts=_hosts(shown),
+        clear=tags.a("Clear", href=clear.url("/")) if shown.filtered or shown.scope.host else "",
+        more=more,
+        found=_found(shown),
+        sorts=tags.div(
+            current(tags.a("Slowest first", href=shown.url(sort=None)), slowest),
+            current(tags.a("Newest first", href=shown.url(sort="time")), not slowest),
+            class_="choice",
+        ),
+        table=_table(shown) if shown.page.items else _nothing(shown),
+        paging=_paging(shown),
+        suggestions=[tags.option(value=words.clean(row.value)) for row in endpoints.rows] if endpoints else "",
+    )
+
+
+def _found(shown: Requests) -> Flattenable:
+    if shown.search.correlation_id is not None:
+        return f"Request {shown.search.correlation_id}"
+    what = "Requests that match" if shown.filtered else "Requests"
+    return [f"{what} ", window(shown.scope, shown.scope.start, shown.scope.end)]
+
+
+def _text(value: object) -> str:
+    return "" if value is None else words.clean(value)
+
+
+def _local(at: float | None) -> str:
+    return "" if at is None else words.iso(at)[:19]
+
+
+def _hosts(shown: Requests) -> Tag:
+    names = list(shown.hosts)
+    if shown.scope.host is not None and shown.scope.host not in names:
+        names.insert(0, shown.scope.host)
+    options = [tags.option("any", value="")]
+    for name in names:
+        option = tags.option(words.clean(name), value=name)
+        options.append(option(selected="selected") if name == shown.scope.host else option)
+    return tags.select(options, name="host")
+
+
+def _table(shown: Requests) -> Tag:
+    longest = max((found.duration_ms or 0.0 for found in shown.page.items), default=0.0)
+    many = shown.scope.project is None and len({found.project for found in shown.page.items}) > 1
+    columns = [
+        Column("Time"),
+        Column("Duration", number=True, span=2),
+        Column("Request"),
+        Column("Status"),
+        Column("SQL", number=True, hint="Statements, and their time together", span=2),
+        Column("CPU", number=True, hint="Time on a CPU"),
+        Column("Memory", number=True, hint="Peak of the PHP process"),
+        Column("Host"),
+    ]
+    if many:
+        columns.append(Column("Project"))
+    rows = [_row(found, longest, many) for found in shown.page.items]
+    return table("Requests found", columns, rows, "requests")
+
+
+def _row(found: Found, longest: float, many: bool) -> Tag:
+    address = words.clean(f"{found.method} {found.url}".strip())
+    row = tags.tr(
+        tags.td(time(found.at), class_="when"),
+        tags.td(words.milliseconds(found.duration_ms), class_="num strong"),
+        tags.td(bar(found.duration_ms or 0.0, longest), class_="bars"),
+        tags.td(
+            tags.a(words.clean(found.endpoint) or "(no name)", href=request_url(found.id)),
+            tags.span(address, class_="url", title=address),
+            class_="name",
+        ),
+        tags.td(status(found.status, found.died)),
+        number(words.count(found.sql_count)),
+        number(words.milliseconds(found.sql_ms) if found.sql_count else words.NOTHING),
+        number(words.milliseconds(found.cpu_ms)),
+        number(words.bytes_(found.memory_peak_bytes)),
+        tags.td(words.clean(found.host), class_="host"),
+    )
+    return row(tags.td(words.clean(found.project))) if many else row
+
+
+def _paging(shown: Requests) -> Flattenable:
+    links: list[Flattenable] = []
+    if shown.search.after is not None:
+        links.append(tags.a("First page", href=shown.url()))
+    if shown.page.cursor is not None:
+        fixed = shown.scope.fixed(shown.now)
+        links.append(tags.a("Next page", href=shown.url(fixed, after=shown.page.cursor), rel="next", class_="next"))
+    return tags.nav(links, class_="paging")(**{"aria-label": "Pages"}) if links else ""
+
+
+def _nothing(shown: Requests) -> Tag:
+    if shown.search.after is not None:
+        return tags.div(tags.p("No more requests."), class_="empty")
+    if shown.filtered or shown.hosts:
+        wider = [
+            tags.a(text, href=shown.url(attrs.evolve(shown.scope, last=last, start=None, end=None)))
+            for last, text in (("24h", "Look at 24 hours"), ("7d", "Look at 7 days"))
+            if shown.scope.last != last
+        ]
+        return tags.div(
+            tags.p("No request matches."),
+            tags.p("Records of single requests are kept for 7 days; ", *_joined(wider), "."),
+            class_="empty",
+        )
+    return filled("first")
+
+
+def _joined(links: Sequence[Tag]) -> list[Flattenable]:
+    return [part for i, link in enumerate(links) for part in ((" or " if i else ""), link)]

@@ -1,0 +1,262 @@
+"""One request: where its time went, its functions, its statements, and what it carried."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.web.template import Flattenable, Tag, tags
+
+from bitville_apm import limits
+from bitville_apm.requests import External, StatementUse
+from bitville_apm.web import words
+from bitville_apm.web.detail import Detail, FunctionUse
+from bitville_apm.web.elements import Column, bar, details, filled, number, stack, status, table, time
+from bitville_apm.web.fields import connections_of, fatal_of, sections_of
+from bitville_apm.web.scope import Scope, request_url
+
+PARTS = {
+    "sql": "SQL",
+    "external": "External calls",
+    "cpu": "CPU",
+    "queue": "Waiting for a CPU",
+    "rest": "Other waiting",
+}
+"""What a request's time is made of, in the order of its bar."""
+
+
+def parts_of(detail: Detail) -> list[tuple[str, float]]:
+    """What is known of where the wall time went, ms; the rest is what nobody measured.
+
+    SQL and calls are waited for, CPU and queue are the process itself; they overlap little, and where they add up
+    to more than the whole the later ones give way.
+    """
+    request = detail.request
+    if request is None:
+        return []
+    wanted = (
+        ("sql", request.sql_ms),
+        ("external", sum(call.ms for call in detail.externals)),
+        ("cpu", (request.cpu_us or 0) / 1000),
+        ("queue", (request.queue_us or 0) / 1000),
+    )
+    left, parts = request.ms, []
+    for name, ms in wanted:
+        taken = min(ms, left)
+        left -= taken
+        if taken > 0:
+            parts.append((name, taken))
+    return [*parts, ("rest", left)] if left > 0 else parts
+
+
+def request_body(detail: Detail) -> Tag:
+    """The page of one request."""
+    found = detail.found
+    fatal = fatal_of(detail)
+    scope = Scope(project=found.project)
+    return filled(
+        "request",
+        back=scope.url("/"),
+        title=words.cut(f"{found.method} {found.url}".strip() or found.endpoint, 2 * limits.FIELD_CHARACTERS),
+        status=status(found.status, found.died, fatal is not None),
+        endpoint=tags.a(words.clean(found.endpoint), href=scope.url("/", endpoint=found.endpoint or None, last="24h")),
+        when=[time(found.at, "full"), " ", time(found.at, "ago")],
+        alarm=_alarm(detail, fatal),
+        facts=_facts(detail),
+        composition=_composition(detail),
+        functions=_functions(detail),
+        statements=_statements(detail),
+        external=_external(detail.externals, found.duration_ms or 0.0),
+        sections=[details([title, _counted(rows)], _pairs(rows)) for title, rows in sections_of(detail)],
+        raw=request_url(found.id, ".json"),
+    )
+
+
+def _counted(rows: Sequence[tuple[str, str]]) -> Tag:
+    return tags.span(f" {len(rows)}", class_="faint")
+
+
+def _pairs(rows: Sequence[tuple[str, str]]) -> Tag:
+    lines = [tags.tr(tags.th(name, scope="row"), tags.td(tags.code(value))) for name, value in rows]
+    return tags.div(tags.table(tags.tbody(lines), class_="pairs"), class_="scroll")
+
+
+def _alarm(detail: Detail, fatal: tuple[str, str] | None) -> Flattenable:
+    if fatal is not None:
+        message, place = fatal
+        return tags.div(
+            tags.strong("Fatal error"), tags.p(message), tags.p(tags.code(place)), class_="alarm", role="note"
+        )
+    if detail.found.died:
+        message = "The process ended before the request did: killed, crashed, or out of its time limit."
+        state = detail.record.get("state")
+        seen = (
+            [tags.p("When last seen its process was in state ", tags.code(words.cut(state, 100)), ".")] if state else []
+        )
+        return tags.div(tags.strong("This request died"), tags.p(message), seen, class_="alarm", role="note")
+    return ""
+
+
+def _facts(detail: Detail) -> list[Tag]:
+    found, request = detail.found, detail.request
+    whole = found.duration_ms
+    facts: list[tuple[str, Flattenable, Flattenable]] = [
+        ("Duration", words.milliseconds(whole), ""),
+        (
+            "SQL",
+            words.milliseconds(found.sql_ms),
+            f"{words.count(found.sql_count)} statements · {words.share(found.sql_ms, whole)}",
+        ),
+        ("CPU", words.milliseconds(found.cpu_ms), words.share(found.cpu_ms, whole)),
+    ]
+    if request is not None and request.queue_us is not None:
+        facts.append(
+            (
+                "Waited for a CPU",
+                words.milliseconds(request.queue_us / 1000),
+                words.share(request.queue_us / 1000, whole),
+            )
+        )
+    facts += [
+        ("Memory, peak", words.bytes_(found.memory_peak_bytes), ""),
+        ("Host", words.clean(found.host), ""),
+        ("Project", words.clean(found.project), ""),
+    ]
+    if found.release:
+        facts.append(("Release", words.cut(found.release, 100), ""))
+    if request is not None and request.client:
+        facts.append(("Client", words.cut(request.client, 100), words.cut(request.agent or "", 100)))
+    return [
+        tags.div(tags.dt(name), tags.dd(value, tags.small(note) if note and note != words.NOTHING else ""))
+        for name, value, note in facts
+    ]
+
+
+def _composition(detail: Detail) -> Flattenable:
+    parts, whole = parts_of(detail), detail.found.duration_ms or 0.0
+    if len(parts) < 2 or whole <= 0:
+        return ""
+    legend = [
+        tags.li(
+            Tag("svg")(Tag("rect")(width="100%", height="100%", class_=f"of-{name}"), class_="swatch")(
+                **{"aria-hidden": "true"}
+            ),
+            PARTS[name],
+            " ",
+            tags.b(words.milliseconds(ms)),
+            " ",
+            tags.span(words.share(ms, whole), class_="faint"),
+        )
+        for name, ms in parts
+    ]
+    return tags.div(stack(parts, whole), tags.ul(legend, class_="legend"), class_="composition")
+
+
+def _functions(detail: Detail) -> Flattenable:
+    if not detail.functions:
+        text = "This record has no profile: it was faster than the threshold, or no profiler is installed."
+        return _panel("Functions", "", tags.div(tags.p(text), class_="empty"))
+    worth = [f for f in detail.functions if max(f.self_ms, f.inclusive_ms or 0.0) >= limits.FUNCTION_SHOWN_MS]
+    shown = worth[: limits.FUNCTIONS_SHOWN]
+    whole = detail.profile_ms or detail.found.duration_ms or 0.0
+    columns = (
+        Column("Function"),
+        Column("Self", number=True, hint="Time in the function itself, without what it called", span=3),
+        Column("Inclusive", number=True, hint="Time from its call to its return", span=2),
+        Column("Calls", number=True, hint="A sampling profiler does not count calls"),
+    )
+    heaviest = max((f.self_ms for f in shown), default=0.0)
+    rows = [_function(f, whole, heaviest) for f in shown]
+    said = f"{len(shown):,} of {len(detail.functions):,}, by self time"
+    if len(shown) < len(detail.functions):
+        said += "; the others are under 1 ms or beyond the first 100, the JSON has them all"
+    return _panel("Functions", said, table("Functions", columns, rows) if rows else "")
+
+
+def _function(use: FunctionUse, whole: float, heaviest: float) -> Tag:
+    hot = whole > 0 and use.self_ms / whole >= limits.FUNCTION_HOT
+    mark = tags.span("hot", class_="pill mark", title="5 % of the request or more is spent in itself") if hot else ""
+    return tags.tr(
+        tags.td(tags.code(words.cut(use.name, limits.FIELD_CHARACTERS)), " ", mark, class_="name long"),
+        tags.td(words.milliseconds(use.self_ms), class_="num strong"),
+        tags.td(bar(use.self_ms, heaviest, "hot" if hot else ""), class_="bars"),
+        number(words.share(use.self_ms, whole)),
+        number(words.milliseconds(use.inclusive_ms)),
+        number(words.share(use.inclusive_ms, whole)),
+        number(words.count(use.calls)),
+    )
+
+
+def _statements(detail: Detail) -> Flattenable:
+    uses, found = detail.statements, detail.found
+    if not uses:
+        text = "None was captured." if found.sql_count else "This request ran none."
+        return _panel("Statements", "", tags.div(tags.p(text), class_="empty"))
+    columns = (
+        Column("Statement"),
+        Column("Total", number=True, hint="All its executions together", span=3),
+        Column("Count", number=True),
+        Column("Mean", number=True),
+        Column("Max", number=True),
+    )
+    slowest, most = max(use.max_ms for use in uses), max(use.n for use in uses)
+    heaviest, whole = max(use.ms for use in uses), found.duration_ms or 0.0
+    rows = [_statement(use, whole, heaviest, slowest, most) for use in uses[: limits.FUNCTIONS_SHOWN]]
+    said = f"{words.count(found.sql_count)} executed, {words.count(len(uses))} different"
+    if len(rows) < len(uses):
+        said += f", the first {len(rows)} shown"
+    places = connections_of(detail)
+    if places:
+        said += f"; on {', '.join(places[:3])}"
+    return _panel("Statements", said, table("Statements", columns, rows, "statements"))
+
+
+def _statement(use: StatementUse, whole: float, heaviest: float, slowest: float, most: int) -> Tag:
+    marks: list[Flattenable] = []
+    if use.n >= limits.STATEMENT_REPEATED:
+        hint = "Run once for each row of a list, as it seems; one statement could fetch them together"
+        marks.append(tags.span(f"repeated {use.n:,}\u00d7", class_="pill warn", title=hint))
+    elif use.n == most > 1:
+        marks.append(tags.span("most executed", class_="pill mark"))
+    if use.max_ms == slowest:
+        marks.append(tags.span("longest", class_="pill mark", title="The longest single execution"))
+    if use.failed:
+        marks.append(tags.span(f"failed {use.failed:,}\u00d7", class_="pill bad"))
+    return tags.tr(
+        tags.td(_sql(use.statement), [[" ", mark] for mark in marks], class_="name long"),
+        tags.td(words.milliseconds(use.ms), class_="num strong"),
+        tags.td(bar(use.ms, heaviest, "sql"), class_="bars"),
+        number(words.share(use.ms, whole)),
+        number(words.count(use.n)),
+        number(words.milliseconds(use.ms / max(1, use.n))),
+        number(words.milliseconds(use.max_ms)),
+    )
+
+
+def _sql(text: str) -> Tag:
+    plain = words.clean(text)
+    if len(plain) <= 320:
+        return tags.code(plain)
+    return tags.details(tags.summary(tags.code(plain[:240], " …")), tags.code(plain), class_="sql")
+
+
+def _external(calls: Sequence[External], whole: float) -> Flattenable:
+    if not calls:
+        return ""
+    columns = (Column("Called"), Column("Total", number=True, span=3), Column("Count", number=True))
+    heaviest = max(call.ms for call in calls)
+    rows = [
+        tags.tr(
+            tags.td(tags.code(words.cut(call.target, 300)), class_="name long"),
+            tags.td(words.milliseconds(call.ms), class_="num strong"),
+            tags.td(bar(call.ms, heaviest, "external"), class_="bars"),
+            number(words.share(call.ms, whole)),
+            number(words.count(call.n)),
+        )
+        for call in sorted(calls, key=lambda call: -call.ms)[: limits.FUNCTIONS_SHOWN]
+    ]
+    return _panel("External calls", f"{sum(call.n for call in calls):,}", table("External calls", columns, rows))
+
+
+def _panel(title: str, said: str, body: Flattenable) -> Tag:
+    line = tags.div(tags.h2(title), tags.span(said, class_="aside"), class_="line")
+    return tags.section(line, body, class_="panel")
