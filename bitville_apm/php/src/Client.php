@@ -80,7 +80,7 @@ final class Client
     public static function shutdown(int $again): void
     {
         self::quietly(static function () use ($again) {
-            $request = self::request();
+            $request = self::$request;
             if ($request === null) {
                 return;
             }

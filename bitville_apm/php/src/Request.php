@@ -168,6 +168,7 @@ final class Request
     public function finish(bool $byHand = false): void
     {
         if (!$this->mine()) {
+            $this->disown();
             return;
         }
         $this->over = true;
@@ -192,6 +193,16 @@ final class Request
         $handover->give($this->id, $this->begin, $end['line'], $end['short'], $scheduled);
         if ($limit !== false) {
             ini_set('memory_limit', $limit);
+        }
+    }
+
+    /** In a forked child: Excimer's timers are not inherited, and would warn into its output when it ends. */
+    private function disown(): void
+    {
+        if (!$this->over) {
+            $this->over = true;
+            $this->profiler->stop();
+            $this->profiler->profile(0);
         }
     }
 

@@ -56,20 +56,20 @@ final class Transport
     }
 
     /**
-     * Writes without waiting; closes the connection unless all of it was taken.
+     * Writes without waiting, and gives the line up where there is no room for it.
      *
-     * For small lines in the middle of a request: a torn line makes a connection worthless.
+     * For small lines in the middle of a request. One that was torn makes the connection worthless.
      */
     public function post(string $bytes): bool
     {
-        if ($this->stream === null) {
-            return false;
+        $taken = $this->stream === null ? 0 : fwrite($this->stream, $bytes);
+        if ($taken === strlen($bytes)) {
+            return true;
         }
-        if (fwrite($this->stream, $bytes) !== strlen($bytes)) {
+        if ($taken !== 0) {
             $this->close();
-            return false;
         }
-        return true;
+        return false;
     }
 
     /**

@@ -1,0 +1,32 @@
+"""What all tests of the PHP client share."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.php.peer import Fpm, Site, fpm_binary
+from tests.tools import require
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """An application of its own. In a short directory: a UNIX socket's path ends at 107 bytes."""
+    require("php")
+    with tempfile.TemporaryDirectory(prefix="bv") as root:
+        yield Site(Path(root))
+
+
+@pytest.fixture(scope="session")
+def fpm() -> Iterator[Fpm]:
+    """One php-fpm for all tests: settings are read per request, so each test brings its own."""
+    require("php", fpm_binary())
+    with tempfile.TemporaryDirectory(prefix="bv") as root:
+        server = Fpm(Path(root))
+        try:
+            yield server
+        finally:
+            server.stop()
