@@ -80,6 +80,13 @@ class CollectorSection:
     private_key: Path | None = option(None, ini.optional_path)
     insecure: bool = option(False, ini.yes_no)
 
+    @property
+    def base_url(self) -> str:
+        """Where a browser finds the pages; by this machine's name when it listens on every address."""
+        everywhere = self.listen.host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+        shown = attrs.evolve(self.listen, host=socket.gethostname()) if everywhere else self.listen
+        return f"{'https' if self.certificate else 'http'}://{shown}"
+
 
 @attrs.frozen
 class CollectorConfig:

@@ -13,9 +13,7 @@ def add_to(commands: Any) -> None:
     """The command and its actions."""
     php = commands.add_parser("php", help="the PHP client")
     actions = php.add_subparsers(metavar="ACTION", required=True)
-    path = actions.add_parser(
-        "path", help="print the client's folder, for auto_prepend_file = <folder>/prepend.php"
-    )
+    path = actions.add_parser("path", help="print the client's folder, for auto_prepend_file = <folder>/prepend.php")
     path.set_defaults(run=_path)
 
 
