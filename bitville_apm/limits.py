@@ -12,6 +12,8 @@ MIB = 1024 * KIB
 # --- Lines from a PHP process (wire.md 1) -----------------------------------------------------------------
 LINE_BYTES = 8 * MIB
 """Longest line: twice the largest real profile seen (0.94 MB unpruned) eight times over."""
+OVERSIZE_KEPT_BYTES = 4 * KIB
+"""Of a line that was too long, what is kept for a person to see where it came from."""
 LINES_UNFINISHED_BYTES = 32 * MIB
 """All started lines together, so that four stuck senders cannot eat the host's memory."""
 LINE_START_S = 5.0
@@ -62,6 +64,10 @@ ANSWER_BYTES = 1 * MIB
 """Longest answer of a collector that an agent reads: 500 rejections with their fields fit easily."""
 RETRY_AFTER_MAX_S = 300.0
 """A collector's Retry-After is honoured up to this, so that a wrong header cannot stop an agent for a day."""
+HOLD_S = 60.0
+"""A refused key is tried again after this long, or as soon as its file changes."""
+IDLE_LINK_S = 60.0
+"""An unused connection to the collector is closed before the collector does it (IDLE_TIMEOUT_S)."""
 QUARANTINE_FILES = 1000
 QUARANTINE_BYTES = 64 * MIB
 """Refused items kept for a person to look at; oldest out first."""
@@ -78,6 +84,10 @@ SPOOL_SHORT_BYTES = 1 * MIB
 """One worker's file of short records."""
 SPOOL_IMPORT_PER_TICK = 500
 """Files imported in one tick, so that a night's spool does not delay live traffic."""
+SPOOL_TICK_S = 2.0
+"""Between two looks into the spool: a file renamed in one and imported in the next comes well before DIED_AFTER_S."""
+UNREAD_ACKS = 100_000
+"""Ids remembered at most for that; 11 MB. Oldest out first: the collector still knows a record twice sent."""
 UNREAD_ACK_S = 15 * 60.0
 """How long the ids of ends whose ack was not read are remembered, against the same record in the spool."""
 DIED_AFTER_S = 10.0
@@ -91,7 +101,14 @@ MEMORY_LIMIT_MB = 256
 GC_REQUESTS = 100
 DRAIN_S = 2.0
 STATISTICS_S = 60.0
-HEALTH_HEADER_S = 10.0
+FLUSH_AT_STOP_S = 15.0
+"""What forwarding gets at SIGTERM: with draining and a last fsync well within systemd's 30 s."""
+STALLED_S = 1.0
+"""A journal that keeps lines waiting longer than this no longer shows its heartbeat to the clients."""
+REPEATED_S = 60.0
+"""One failure over and over is logged once in this time, with its count."""
+DESCRIPTORS = 2 * CONNECTIONS_HELD
+"""Open files the agent asks the system for: every connection it may hold, and room for the ones it turns away."""
 
 # --- HTTP of the collector (design 5) ---------------------------------------------------------------------
 BODY_BYTES = 2 * MIB
@@ -106,6 +123,20 @@ HTTP_CONNECTIONS = 512
 HTTP_CONNECTIONS_PER_ADDRESS = 64
 COMMITS_WAITING = 64
 """Batches waiting for the store's writer; beyond it senders are told 429 and come back."""
+BODIES_WAITING_BYTES = 64 * MIB
+"""The same, by the size of the bodies: what 64 batches of the largest size would take is too much memory."""
+BODY_RECORDS = 5000
+"""Records in one body: ten times an agent's batch. Each may need an answer of its own."""
+ANSWER_PROBLEMS = 2000
+"""Wrong fields told in one answer; beyond it one a record. Keeps the answer within ANSWER_BYTES."""
+PROBLEM_CHARACTERS = 200
+"""Of a field's path and of what is wrong with it, what an answer repeats."""
+PARSERS = 2
+"""Threads that read bodies: more would only take turns at the interpreter's lock."""
+AGENTS_KEPT = 1000
+"""Agents that `/ready` remembers."""
+STOP_S = 20.0
+"""How long a stopping collector waits for the commits in hand; within TimeoutStopSec=30."""
 CLOCK_AHEAD_S = 3600
 """A record further in the future than this is refused (`clock`)."""
 
@@ -146,11 +177,36 @@ FIELDS_SHOWN = 200
 FIELD_CHARACTERS = 1000
 """Of captured headers, variables and context on a page; the JSON has them all."""
 
+BUSY_S = 5.0
+"""How long a connection waits for another process (the command line) that is writing."""
+WRITER_CACHE_BYTES = 16 * MIB
+"""Pages one open day keeps in memory for its writer: the upper levels of a day's indexes."""
+WAL_KEPT_BYTES = 64 * MIB
+"""What a write-ahead log is cut back to after a checkpoint; a long question may let it grow meanwhile."""
+DAYS_OPEN = 4
+"""Days whose files the writer keeps open: today, its neighbours, and one that a backlog is about."""
+GROUP_RECORDS = 2000
+"""Records committed together when several senders wait: one fsync for all, and none waits for long."""
+NAMES_CACHED = 50_000
+"""Names of one open day whose numbers the writer remembers; about 10 MB."""
+NAME_CHARACTERS = 2048
+"""Of a name (endpoint, statement, function …), what is kept; longer than what a fingerprint covers."""
+DISK_FULL_BYTES = 1 * MIB
+"""With less than this free, an error of the store counts as a full disk, whatever SQLite calls it."""
+HISTOGRAM_BUCKET = 400
+"""Highest bucket of a histogram (wire.md 6): 1.1^400 µs is a thousand years."""
+HISTOGRAM_COUNT = 2**32 - 1
+"""Most that one bucket counts, as rolls store it."""
+
 # --- Frames (wire.md 6) -----------------------------------------------------------------------------------
 FRAME_S = 10
 LINKS = 400
 VALUES_HELD = 5000
 """Values of one dimension held in an open frame before they fold into `~other`."""
+FRAME_DIMENSIONS = 64
+"""Dimensions a frame may have: room for later versions, none for nonsense."""
+FRAME_NUMBER = 2**53
+"""Largest number in a frame's cells: exact in every language, and a thousand of them still fit 64 bits."""
 DIMENSION_CAPS = {
     "endpoint": 200,
     "function": 200,

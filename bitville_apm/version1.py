@@ -6,6 +6,7 @@ never raise for odd values of optional fields: what cannot be read is taken for 
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,20 @@ def _integer(*candidates: Any) -> int | None:
 
 def _text(*candidates: Any) -> str | None:
     return next((c for c in candidates if isinstance(c, str) and c), None)
+
+
+def seconds_of(stamp: float | str | None) -> float | None:
+    """Unix seconds of a time stamp: a number, a text that spells one, or ISO 8601 (UTC where it says nothing)."""
+    value = _number(stamp)
+    if value is None and isinstance(stamp, str):
+        try:
+            parsed = datetime.datetime.fromisoformat(stamp.strip().replace("Z", "+00:00"))
+        except ValueError:
+            return None
+        if parsed.tzinfo is None:
+            parsed = parsed.replace(tzinfo=datetime.timezone.utc)
+        value = parsed.timestamp()
+    return value if value is not None and 0 <= value < 1e11 else None
 
 
 def started_and_ms(record: Version1) -> tuple[float, float]:

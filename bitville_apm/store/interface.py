@@ -26,7 +26,7 @@ class Arrival(Struct, frozen=True, kw_only=True):
 
     `kind` is end, died, v1, frame or pg; `id` canonical; `recv_ms` unix ms, decides the UTC day (for a frame its
     own `at` does). `cells` are what the collector has to roll up itself: empty for what a frame counts. Exactly
-    one of `request`, `frame` and `postgres` is set.
+    one of `request`, `frame` and `postgres` is set. `journal` is the sender's journal id, in which `seq` counts.
     """
 
     project: str
@@ -36,6 +36,7 @@ class Arrival(Struct, frozen=True, kw_only=True):
     host: str
     body: bytes
     client_id: str | None = None
+    journal: str | None = None
     seq: tuple[int, int] | None = None
     cells: Cells = {}
     request: Request | None = None
@@ -129,13 +130,14 @@ class TopRow(Struct, frozen=True, kw_only=True):
 
 
 class IStore(Interface):
-    """See the module."""
+    """See the module. A question that takes too long fails with `TooSlow`."""
 
     def write(batch: Sequence[Arrival]) -> Deferred[Sequence[Outcome]]:
-        """Store a batch in one transaction; fires after the commit, with one outcome an arrival, in order.
+        """Store a batch, one transaction a day; fires after the commit, with one outcome an arrival, in order.
 
         The same (project, id) again is a duplicate and changes nothing; but an `end` takes the place of a
-        `died`. Fails with `NoSpace` when the disk is full; then nothing of the batch is stored.
+        `died`. Fails with `NoSpace` when the disk is full: then nothing of the batch may be taken for stored, and
+        what one of two days already took will be a duplicate.
         """
 
     def search(projects: Projects, search: Search) -> Deferred[Page]:
@@ -159,11 +161,15 @@ class IStore(Interface):
         """The names of the hosts that sent anything."""
 
     def health() -> Mapping[str, Any]:
-        """For `/ready`: `ok`, and what is wrong in `problems`; sizes and counts."""
+        """For `/ready`: `ok`, and what is wrong in `problems`; sizes and counts. May look at the disk: blocks."""
 
 
 class NoSpace(Exception):
     """The disk is full: nothing was stored, the sender keeps its records and comes back."""
+
+
+class TooSlow(Exception):
+    """A question took longer than `limits.READ_S` and was given up: ask for less."""
 
 
 class IKeyring(Interface):

@@ -1,0 +1,1 @@
+"""Receives from agents and keeps: keys and sessions, one ingest handler, health."""

@@ -1,0 +1,153 @@
+"""`twistd bitville-collector`: reads the configuration, wires store, keys, routes and pages, and listens."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.application import service
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import quoteStringArgument, serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from bitville_apm import __version__, limits
+from bitville_apm.collector.agents import Agents
+from bitville_apm.collector.app import App
+from bitville_apm.collector.auth import Auth
+from bitville_apm.collector.first import ensure_local_key, ensure_way_in
+from bitville_apm.collector.ingest import Ingest
+from bitville_apm.config import CollectorConfig, CollectorSection, read_collector
+from bitville_apm.http import LimitedSite
+from bitville_apm.ini import ConfigError
+from bitville_apm.store.sqlite import SqliteStore
+from bitville_apm.store.sqlite.files import StoreError
+from bitville_apm.web.app import resource
+
+_log = Logger()
+
+
+class Options(usage.Options):
+    """The command line."""
+
+    synopsis = "[--config collector.ini]"
+    optParameters = [["config", "c", None, "The configuration file; without it every setting has its default."]]  # noqa: RUF012
+
+    def postOptions(self) -> None:
+        """Read the configuration: what is wrong with it is one line."""
+        path = self["config"]
+        try:
+            self["read"] = read_collector(Path(path) if path else None, os.environ)
+        except ConfigError as error:
+            raise usage.UsageError(str(error)) from None
+
+
+def makeService(options: Options, reactor: Any = None) -> service.IService:
+    """The collector as a service, on the process's reactor if no other is given."""
+    if reactor is None:
+        from twisted.internet import reactor
+    return Collector(options["read"], reactor)
+
+
+@attrs.define(eq=False, slots=False)
+class Collector(service.Service):
+    """The running collector."""
+
+    config: CollectorConfig
+    reactor: Any
+    _store: SqliteStore | None = None
+    _ingest: Ingest | None = None
+    _port: Any = None
+
+    def startService(self) -> None:
+        """Open, listen, and say so. What keeps it from doing that ends the process with one line."""
+        super().startService()  # type: ignore[no-untyped-call]
+        section = self.config.collector
+        try:
+            section.data.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self._store = store = SqliteStore.open(section.data, self.reactor)
+            now = self.reactor.seconds()
+            ensure_local_key(store.main, section.data / "local.key", now)
+            auth = Auth(store, self.reactor, self.config.keys)
+            agents = Agents()
+            self._ingest = Ingest(store, auth, agents, self.reactor)
+            app = App(
+                store,
+                store,
+                auth,
+                self._ingest,
+                agents,
+                self.reactor,
+                section.data,
+                environment_keys=len(self.config.keys),
+                started=now,
+            )
+            pages = resource(store, auth, self.reactor, section.certificate is not None)
+            self._port = self._listen(section, LimitedSite(app.resource(pages), self.reactor))
+            self._ingest.start()
+            host, port = section.listen.host, self._port.getHost().port
+            scheme = "https" if section.certificate else "http"
+            shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104
+            url = ensure_way_in(store.main, section.data / "login.url", f"{scheme}://{shown}:{port}", now)
+        except StoreError as error:
+            self._give_up(str(error))
+        except CannotListenError as error:
+            self._give_up(f"cannot listen on {section.listen}: {error.socketError}")
+        except OSError as error:
+            self._give_up(f"{error.filename or section.data}: {error.strerror}; [collector] data must be writable")
+        _log.info(
+            "Bitville APM collector {version} listens on {address}:{port}, data in {data}",
+            version=__version__, address=host, port=port, data=str(section.data),
+        )  # fmt: skip
+        if url:
+            _log.info("open {url} to log in", url=url)
+
+    def _listen(self, section: CollectorSection, site: LimitedSite) -> Any:
+        """Listen at once. Raises `CannotListenError`, or `OSError` for a certificate that cannot be read."""
+        where = f"{section.listen.port}:interface={quoteStringArgument(section.listen.host)}"
+        where += f":backlog={limits.LISTEN_BACKLOG}"
+        if section.certificate is not None:
+            files = [quoteStringArgument(str(path)) for path in (section.private_key, section.certificate)]
+            description = f"ssl:{where}:privateKey={files[0]}:certKey={files[1]}"
+        else:
+            description = f"tcp:{where}"
+        try:
+            endpoint = serverFromString(self.reactor, description)
+        except (OSError, CannotListenError):
+            raise
+        except Exception as error:  # noqa: BLE001 - OpenSSL has its own kinds; a person must mend the file
+            raise StoreError(f"[collector] certificate or private_key cannot be used: {error}") from None
+        return _result(endpoint.listen(site))
+
+    def _give_up(self, why: str) -> None:
+        _log.critical("bitville-collector: {why}", why=why)
+        raise SystemExit(1)
+
+    async def _stop(self) -> None:
+        if self._port is not None:
+            await self._port.stopListening()
+        if self._ingest is not None:
+            await self._ingest.stop()
+        if self._store is not None:
+            await self._store.close()
+        _log.info("Bitville APM collector stopped")
+
+    def stopService(self) -> Deferred[None]:
+        """Take nothing more, commit what was taken, close the files."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+
+def _result(listening: Deferred[IListeningPort]) -> Any:
+    """The port of an endpoint that listens at once, as those of TCP and TLS do."""
+    results: list[Any] = []
+    listening.addBoth(results.append)
+    if isinstance(results[0], Failure):
+        results[0].raiseException()
+    return results[0]

@@ -1,0 +1,264 @@
+"""One day's file, as its only writer sees it: what is in it, and how one arrival changes it.
+
+Changes gather in a transaction that `begin` opens and `commit` or `rollback` ends. Cells are added up in memory
+until the commit, so that a value that a hundred records share is one row read and one written.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from pathlib import Path
+from typing import Any
+
+import attrs
+import zstandard
+
+from bitville_apm import cells as cells_of
+from bitville_apm import limits, records
+from bitville_apm.cells import Cells, Columns
+from bitville_apm.records import Frame, Postgres
+from bitville_apm.requests import Request, request_of
+from bitville_apm.store.interface import Arrival
+from bitville_apm.store.sqlite import rolls
+from bitville_apm.store.sqlite.files import open_writer
+from bitville_apm.version1 import seconds_of
+
+_INSERT_REQUEST = (
+    "INSERT INTO request (project, id, kind, at, duration_ms, recv_ms, host, endpoint, method, url, status, cpu_us,"
+    " sql_n, sql_ms, memory_peak, release, client_id, rolled) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_WATERMARK = (
+    "INSERT INTO watermark (project, journal, run, seq, items) VALUES (?,?,?,?,?) ON CONFLICT DO UPDATE"
+    " SET seq = max(seq, excluded.seq), items = items + excluded.items"
+)
+ROLL_BACK_S = 6 * 86_400
+"""A record counts in the minute of its end, but at most this long before it was received (wire.md 6)."""
+
+
+@attrs.define(eq=False)
+class Day:
+    """An open day file. Belongs to the writer's thread."""
+
+    path: Path
+    _db: sqlite3.Connection
+    _names: dict[str, int] = attrs.field(factory=dict)
+    _present: set[tuple[int, int]] = attrs.field(factory=set)
+    _cells: dict[rolls.Key, Columns] = attrs.field(factory=dict)
+    _watermarks: dict[tuple[int, str, int], tuple[int, int]] = attrs.field(factory=dict)
+    _compressor: zstandard.ZstdCompressor = attrs.field(factory=lambda: zstandard.ZstdCompressor(level=3))
+
+    @classmethod
+    def open(cls, path: Path) -> Day:
+        """Open a day's file, made if missing. Raises `StoreError`, `sqlite3.Error`, `OSError`."""
+        return cls(path, open_writer(path, "day"))
+
+    # --- Transactions -------------------------------------------------------------------------------------
+
+    @property
+    def changing(self) -> bool:
+        """Whether a transaction is open."""
+        return self._db.in_transaction
+
+    def begin(self) -> None:
+        """Open a transaction if none is."""
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Write what was gathered and make it durable. On an error nothing is changed after `rollback`."""
+        self._flush()
+        self._db.executemany(
+            _WATERMARK, [(project, journal, run, *held) for (project, journal, run), held in self._watermarks.items()]
+        )
+        self._watermarks.clear()
+        self._db.execute("COMMIT")
+        if len(self._names) > limits.NAMES_CACHED:
+            self._names.clear()
+
+    def rollback(self) -> None:
+        """Forget everything since `begin`, numbers of new names included."""
+        for gathered in (self._names, self._present, self._cells, self._watermarks):
+            gathered.clear()
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close; SQLite moves the write-ahead log into the file if nobody reads it."""
+        self._db.close()
+
+    # --- Requests -----------------------------------------------------------------------------------------
+
+    def kind_of(self, project: str, id: str) -> str | None:
+        """The kind of the request that is held under this identity; None when there is none."""
+        number = self._known(project)
+        if number is None:
+            return None
+        row = self._db.execute(
+            "SELECT kind FROM request WHERE project = ? AND id = ?", (number, uuid.UUID(id).bytes)
+        ).fetchone()
+        return row[0] if row else None
+
+    def add_request(self, arrival: Arrival, request: Request) -> None:
+        """Add a request that is not held yet, and what it adds to the rolls."""
+        project, host = self._place(arrival)
+        rolled = bool(arrival.cells)
+        cursor = self._db.execute(
+            _INSERT_REQUEST,
+            (
+                project,
+                uuid.UUID(arrival.id).bytes,
+                arrival.kind,
+                request.at,
+                request.ms,
+                arrival.recv_ms,
+                host,
+                self._name(request.endpoint),
+                request.method[: limits.NAME_CHARACTERS],
+                request.uri[: limits.URL_CHARACTERS],
+                rolls.fits(request.status),
+                rolls.fits(request.cpu_us),
+                rolls.fits(request.sql_n),
+                request.sql_ms,
+                rolls.fits(request.memory_peak),
+                self._name(request.release) if request.release else None,
+                arrival.client_id,
+                rolled,
+            ),
+        )
+        self._db.execute(
+            "INSERT INTO payload (row, body) VALUES (?, ?)",
+            (cursor.lastrowid, self._compressor.compress(arrival.body)),
+        )
+        if rolled:
+            self._roll(project, host, _minute(request, arrival.recv_ms), arrival.cells)
+
+    def drop_died(self, project: str, id: str) -> None:
+        """Remove a request that was taken for dead, and what it added to the rolls."""
+        number = self._name(project)
+        row, recv_ms, host, rolled, body = self._db.execute(
+            "SELECT request.row, recv_ms, host, rolled, body FROM request JOIN payload USING (row)"
+            " WHERE project = ? AND id = ?",
+            (number, uuid.UUID(id).bytes),
+        ).fetchone()
+        if rolled:
+            died = request_of(records.read_body("died", zstandard.decompress(body), recv_ms))
+            minute = _minute(died, recv_ms)
+            self._flush()
+            rolls.take_out(
+                self._db,
+                {
+                    self._key(number, host, minute, dimension, value): columns
+                    for (dimension, value), columns in cells_of.of_request(died, None).items()
+                },
+            )
+        self._db.execute("DELETE FROM request WHERE row = ?", (row,))
+        self._db.execute("DELETE FROM payload WHERE row = ?", (row,))
+
+    # --- Frames and Postgres ------------------------------------------------------------------------------
+
+    def add_frame(self, arrival: Arrival, frame: Frame) -> bool:
+        """Add a frame and its cells; whether it was new."""
+        project, host = self._place(arrival)
+        cursor = self._db.execute(
+            "INSERT OR IGNORE INTO frame (project, id, at, host, body) VALUES (?,?,?,?,?)",
+            (project, uuid.UUID(arrival.id).bytes, frame.at, host, self._compressor.compress(arrival.body)),
+        )
+        if not cursor.rowcount:
+            return False
+        minute = int(frame.at // 60)
+        for dimension, value, columns in cells_of.of_frame(frame):
+            self._add(self._key(project, host, minute, dimension, value), columns)
+        return True
+
+    def has_postgres(self, project: str, id: str) -> bool:
+        """Whether this observation is held."""
+        number = self._known(project)
+        held = (
+            number is not None
+            and self._db.execute(
+                "SELECT 1 FROM postgres WHERE project = ? AND id = ?", (number, uuid.UUID(id).bytes)
+            ).fetchone()
+        )
+        return bool(held)
+
+    def add_postgres(self, arrival: Arrival, seen: Postgres) -> None:
+        """Add an observation that is not held yet."""
+        project, host = self._place(arrival)
+        at = seen.at if seen.at is not None else seconds_of(seen.timestamp)
+        correlation = records.canonical_id(seen.correlation_id) if seen.correlation_id else None
+        self._db.execute(
+            "INSERT INTO postgres (project, id, at, recv_ms, host, source, correlation, body) VALUES (?,?,?,?,?,?,?,?)",
+            (
+                project,
+                uuid.UUID(arrival.id).bytes,
+                at if at is not None else arrival.recv_ms / 1000,
+                arrival.recv_ms,
+                host,
+                self._name(seen.source),
+                uuid.UUID(correlation).bytes if correlation else None,
+                self._compressor.compress(arrival.body),
+            ),
+        )
+
+    def note(self, arrival: Arrival, new: bool) -> None:
+        """Remember how far the sender's journal has come."""
+        if arrival.journal is None or arrival.seq is None:
+            return
+        run, seq = arrival.seq
+        key = (self._name(arrival.project), arrival.journal, run)
+        highest, items = self._watermarks.get(key, (0, 0))
+        self._watermarks[key] = (max(highest, seq), items + new)
+
+    # --- Names and rolls ----------------------------------------------------------------------------------
+
+    def _place(self, arrival: Arrival) -> tuple[int, int]:
+        """The numbers of project and host, noted as present."""
+        place = (self._name(arrival.project), self._name(arrival.host))
+        if place not in self._present:
+            self._db.execute("INSERT OR IGNORE INTO presence (project, host) VALUES (?, ?)", place)
+            self._present.add(place)
+        return place
+
+    def _known(self, text: str) -> int | None:
+        """The number of a name that is in the file; None when it is not."""
+        number = self._names.get(text)
+        if number is None:
+            row = self._db.execute("SELECT id FROM name WHERE text = ?", (text,)).fetchone()
+            if row is None:
+                return None
+            number = self._names[text] = int(row[0])
+        return number
+
+    def _name(self, text: str) -> int:
+        """The number of a name, given to it now if it is new."""
+        text = text[: limits.NAME_CHARACTERS]
+        number = self._known(text)
+        if number is None:
+            self.begin()
+            number = self._db.execute("INSERT INTO name (text) VALUES (?)", (text,)).lastrowid
+            assert number is not None  # noqa: S101 - an insert that did not raise has a row
+            self._names[text] = number
+        return number
+
+    def _key(self, project: int, host: int, minute: int, dimension: str, value: str) -> rolls.Key:
+        return (project, self._name(dimension), minute, host, self._name(value))
+
+    def _roll(self, project: int, host: int, minute: int, cells: Cells) -> None:
+        for (dimension, value), columns in cells.items():
+            self._add(self._key(project, host, minute, dimension, value), columns)
+
+    def _add(self, key: rolls.Key, columns: Columns) -> None:
+        held: Any = self._cells.get(key)
+        if held is None:
+            held = self._cells[key] = Columns()
+        held.add(columns)
+
+    def _flush(self) -> None:
+        rolls.add(self._db, self._cells)
+        self._cells.clear()
+
+
+def _minute(request: Request, recv_ms: int) -> int:
+    recv = recv_ms / 1000
+    return int(max(recv - ROLL_BACK_S, min(request.end, recv)) // 60)

@@ -1,0 +1,152 @@
+"""Opening SQLite files: who owns them, what they look like inside, and which day is in which.
+
+A file whose schema is older is brought up to date when a writer opens it; one written by a newer version is
+refused, since only that version knows what it may not touch.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import sqlite3
+from importlib import resources
+from pathlib import Path
+from urllib.parse import quote
+
+from bitville_apm import limits
+
+VERSIONS = {"day": 1, "main": 1}
+"""The schema version this code writes, kept in the file as `user_version`."""
+
+_DAY = re.compile(r"day-(\d{4})(\d\d)(\d\d)\.db\Z")
+
+
+class StoreError(Exception):
+    """The store cannot be used: one line that says what to do."""
+
+
+def day_of(seconds: float) -> datetime.date:
+    """The UTC day of a unix time."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).date()
+
+
+def day_path(directory: Path, day: datetime.date) -> Path:
+    """The file of a day."""
+    return directory / f"day-{day:%Y%m%d}.db"
+
+
+def days_in(directory: Path) -> dict[datetime.date, Path]:
+    """The days that have a file, newest first."""
+    found = {}
+    for path in directory.iterdir():
+        match = _DAY.match(path.name)
+        if match:
+            try:
+                found[datetime.date(*map(int, match.groups()))] = path
+            except ValueError:
+                continue
+    return dict(sorted(found.items(), reverse=True))
+
+
+def open_writer(path: Path, schema: str) -> sqlite3.Connection:
+    """A connection that may write, to a file that is made if missing. Raises `StoreError`, `sqlite3.Error`, `OSError`.
+
+    Transactions are begun and ended by hand.
+    """
+    _create(path)
+    db = sqlite3.connect(path, timeout=limits.BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA page_size = 16384")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA secure_delete = OFF")
+        db.execute("PRAGMA foreign_keys = ON")
+        db.execute(f"PRAGMA cache_size = -{limits.WRITER_CACHE_BYTES // limits.KIB}")
+        db.execute(f"PRAGMA journal_size_limit = {limits.WAL_KEPT_BYTES}")
+        _bring_up_to_date(db, path, schema)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write. It sees the state at its first question for as long as its transaction lasts."""
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?mode=ro",
+        uri=True,
+        timeout=limits.BUSY_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def is_full(error: BaseException, directory: Path) -> bool:
+    """Whether an error means that the disk has no room left.
+
+    SQLite says so itself where a write fails, but not where a file or its shared memory cannot be made.
+    """
+    if isinstance(error, sqlite3.Error) and "is full" in str(error):
+        return True
+    if not isinstance(error, sqlite3.OperationalError | OSError):
+        return False
+    try:
+        disk = os.statvfs(directory)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < limits.DISK_FULL_BYTES or (disk.f_files > 0 and disk.f_favail == 0)
+
+
+def _create(path: Path) -> None:
+    """Make the file before SQLite does: readable by its group only, and the directory's owner's also when root
+    makes it, since the daemon must be able to write what a command line has begun. SQLite gives its -wal and
+    -shm files the same owner and mode.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    except FileExistsError:
+        return
+    try:
+        if os.geteuid() == 0:
+            owner = path.parent.stat()
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    finally:
+        os.close(descriptor)
+
+
+def _bring_up_to_date(db: sqlite3.Connection, path: Path, schema: str) -> None:
+    version = VERSIONS[schema]
+    if _version(db) == version:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        found = _version(db)  # again: another process may have been quicker
+        if found > version:
+            raise StoreError(f"{path} was written by a newer version of Bitville APM; use that one")
+        scripts = [f"{schema}.sql"] if found == 0 else [f"{schema}-{n}.sql" for n in range(found + 1, version + 1)]
+        for name in scripts if found < version else ():
+            for statement in _statements(name):
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {version}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _statements(name: str) -> list[str]:
+    """A schema file, statement by statement: `executescript` would end our transaction."""
+    text = resources.files("bitville_apm.store").joinpath("schema").joinpath(name).read_text("utf-8")
+    found, rest = [], ""
+    for line in text.splitlines():
+        rest += line + "\n"
+        if sqlite3.complete_statement(rest):
+            found.append(rest)
+            rest = ""
+    return found

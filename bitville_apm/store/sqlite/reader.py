@@ -1,0 +1,192 @@
+"""Questions, answered from several day files at once. Each opens its files read-only and closes them again.
+
+Every question goes through `_each_day`, which hands out a day together with the projects in it that the caller
+may see: nothing below it reaches another project's rows (STOR-04).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import msgspec
+import zstandard
+from twisted.logger import Logger
+
+from bitville_apm import limits
+from bitville_apm.records import Frame
+from bitville_apm.store.interface import Page, Projects, Search, Stored, TooSlow, TopRow
+from bitville_apm.store.sqlite import searching, tops
+from bitville_apm.store.sqlite.files import days_in, open_reader
+
+T = TypeVar("T")
+_log = Logger()
+_STEPS = 20_000
+"""Instructions of SQLite's machine between two looks at the clock; about a millisecond."""
+
+
+@attrs.frozen
+class _Day:
+    """One open day file, and the visible projects in it with their numbers."""
+
+    db: sqlite3.Connection
+    projects: dict[str, int]
+
+    def number(self, name: str) -> int | None:
+        """The number of a name in this file."""
+        row = self.db.execute("SELECT id FROM name WHERE text = ?", (name,)).fetchone()
+        return int(row[0]) if row else None
+
+
+@attrs.define(eq=False)
+class Reader:
+    """The questions of `IStore`, answering at once. Any number of threads may ask at the same time."""
+
+    directory: Path
+    damaged: dict[datetime.date, str] = attrs.field(factory=dict)
+    """Days that could not be read, and why."""
+    stopping: bool = False
+    """Set when the store stops: questions under way are given up."""
+
+    def search(self, projects: Projects, search: Search) -> Page:
+        """See `IStore.search`."""
+        after = searching.rank_of(search)
+        rows = self._each_day(
+            projects,
+            lambda day: (
+                row
+                for project, number in day.projects.items()
+                for row in searching.Asked(day.db, number, project, search, after).rows()
+            ),
+        )
+        rows.sort(key=lambda row: row[0], reverse=True)
+        page = rows[: search.limit]
+        more = len(rows) > search.limit
+        return Page(
+            items=[found for _, found in page], cursor=searching.cursor_of(search, page[-1][0]) if more else None
+        )
+
+    def request(self, projects: Projects, id: str) -> Stored | None:
+        """See `IStore.request`. Of several (a died and its end, or one id in two projects) an end comes first."""
+        wanted = searching.id_bytes(id)
+        found = self._each_day(
+            projects,
+            lambda day: (
+                stored
+                for project, number in day.projects.items()
+                for stored in (*_request(day.db, project, number, wanted), *_postgres(day.db, project, number, wanted))
+            ),
+        )
+        return min(found, key=lambda stored: (stored.kind == "pg", stored.found.died), default=None)
+
+    def top(
+        self, projects: Projects, dimension: str, start: float, end: float, host: str | None, limit: int
+    ) -> Sequence[TopRow]:
+        """See `IStore.top`. Histograms are read for the values that made it into the answer only."""
+        asked = tops.Asked(dimension, int(start // 60), int(-(-end // 60)), host)
+        totals: dict[str, tops.Total] = {}
+        for value, total in self._each_day(
+            projects, lambda day: (row for number in day.projects.values() for row in asked.totals(day.db, number))
+        ):
+            totals.setdefault(value, tops.Total()).add(total)
+        best = tops.ranked(totals)[:limit]
+        wanted = {value for value, _ in best}
+        for value, histogram in self._each_day(
+            projects,
+            lambda day: (row for number in day.projects.values() for row in asked.histograms(day.db, number, wanted)),
+        ):
+            totals[value].count(histogram)
+        return [total.row(value) for value, total in best]
+
+    def frames(self, projects: Projects, start: float, end: float, host: str | None) -> Sequence[Frame]:
+        """See `IStore.frames`: `at` in [start, end)."""
+        decoder = msgspec.json.Decoder(Frame)
+
+        def of_day(day: _Day) -> Iterable[Frame]:
+            number = day.number(host) if host is not None else None
+            if host is not None and number is None:
+                return
+            for project in day.projects.values():
+                for (body,) in day.db.execute(
+                    "SELECT body FROM frame WHERE project = ? AND at >= ? AND at < ? AND (?4 IS NULL OR host = ?4)",
+                    (project, start, end, number),
+                ):
+                    yield decoder.decode(zstandard.decompress(body))
+
+        return sorted(self._each_day(projects, of_day), key=lambda frame: frame.at)
+
+    def projects(self, projects: Projects) -> Sequence[str]:
+        """See `IStore.projects`."""
+        return sorted(set(self._each_day(projects, lambda day: day.projects)))
+
+    def hosts(self, projects: Projects) -> Sequence[str]:
+        """See `IStore.hosts`."""
+        question = "SELECT text FROM presence JOIN name ON name.id = host WHERE project = ?"
+        return sorted(
+            set(
+                self._each_day(
+                    projects,
+                    lambda day: (
+                        host for number in day.projects.values() for (host,) in day.db.execute(question, (number,))
+                    ),
+                )
+            )
+        )
+
+    def _each_day(self, projects: Projects, ask: Callable[[_Day], Iterable[T]]) -> list[T]:
+        """What every day says, newest first. A damaged day is left out and noted. Raises `TooSlow`."""
+        until = time.monotonic() + limits.READ_S
+        found: list[T] = []
+        for date, path in days_in(self.directory).items():
+            try:
+                with contextlib.closing(open_reader(path)) as db:
+                    db.set_progress_handler(lambda: self.stopping or time.monotonic() > until, _STEPS)
+                    db.execute("BEGIN")
+                    if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                        continue  # the writer is just making it
+                    found += ask(_Day(db, _visible(db, projects)))
+                    self.damaged.pop(date, None)
+            except sqlite3.DatabaseError as error:
+                if "interrupted" in str(error):
+                    raise TooSlow from None
+                if not path.exists():
+                    continue  # its time was over
+                if date not in self.damaged:
+                    _log.error("{name} cannot be read: {error}", name=path.name, error=str(error))
+                self.damaged[date] = str(error)
+        return found
+
+
+def _visible(db: sqlite3.Connection, projects: Projects) -> dict[str, int]:
+    rows = db.execute("SELECT DISTINCT text, project FROM presence JOIN name ON name.id = project")
+    return {text: number for text, number in rows if projects is None or text in projects}
+
+
+def _request(db: sqlite3.Connection, project: str, number: int, id: bytes) -> Iterable[Stored]:
+    for row in db.execute(
+        f"SELECT {searching.COLUMNS}, r.recv_ms, r.client_id, body FROM request r JOIN payload USING (row)"  # noqa: S608
+        " WHERE project = ? AND id = ?",
+        (number, id),
+    ):
+        *columns, recv_ms, client_id, body = row
+        found = searching.found_request(project, tuple(columns))
+        yield _stored(found, row[1], recv_ms, client_id, body)
+
+
+def _postgres(db: sqlite3.Connection, project: str, number: int, id: bytes) -> Iterable[Stored]:
+    for row in db.execute(
+        f"SELECT {searching.POSTGRES_COLUMNS}, r.recv_ms, r.body FROM postgres r WHERE project = ? AND id = ?",  # noqa: S608
+        (number, id),
+    ):
+        *columns, recv_ms, body = row
+        yield _stored(searching.found_postgres(project, tuple(columns)), "pg", recv_ms, None, body)
+
+
+def _stored(found: Any, kind: str, recv_ms: int, client_id: str | None, body: bytes) -> Stored:
+    return Stored(found=found, kind=kind, recv_ms=recv_ms, client_id=client_id, body=zstandard.decompress(body))

@@ -1,0 +1,181 @@
+"""The service: one writer thread, some reader threads, one thread for keys and people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from bitville_apm import limits
+from bitville_apm.records import Frame
+from bitville_apm.store.interface import Arrival, IKeyring, IStore, Outcome, Page, Projects, Search, Stored, TopRow
+from bitville_apm.store.sqlite.files import days_in
+from bitville_apm.store.sqlite.main import Main
+from bitville_apm.store.sqlite.reader import Reader
+from bitville_apm.store.sqlite.writer import Writer
+
+T = TypeVar("T")
+
+
+class Reactor(IReactorFromThreads, IReactorTime):
+    """What the store needs of a reactor: its clock (wall time), and a way back from threads."""
+
+
+@implementer(IStore, IKeyring)
+@attrs.define(eq=False)
+class SqliteStore:
+    """The store in one directory. `open` it, and wait for `close` before the process ends."""
+
+    directory: Path
+    reactor: Reactor
+    main: Main
+    _writer: Writer
+    _reader: Reader
+    _threads: ThreadPool
+    _main_thread: ThreadPool
+
+    @classmethod
+    def open(cls, directory: Path, reactor: Reactor) -> SqliteStore:
+        """Open the files and start the threads. Blocks. Raises `StoreError` with one line that says what to do."""
+        main = Main.open(directory)
+        reader = Reader(directory)
+        reader.projects(None)  # looks into every day, so that a damaged one is known from the start
+        store = cls(
+            directory,
+            reactor,
+            main,
+            Writer(directory, reactor),
+            reader,
+            ThreadPool(0, limits.READERS, "bitville-readers"),
+            ThreadPool(0, 1, "bitville-main"),
+        )
+        store._writer.start()
+        store._threads.start()
+        store._main_thread.start()
+        return store
+
+    async def close(self) -> None:
+        """Commit what was given, close every file."""
+        await self._writer.stop()
+        self._reader.stopping = True
+        self._threads.stop()
+        self._main_thread.stop()
+        self.main.close()
+
+    # --- IStore -------------------------------------------------------------------------------------------
+
+    def write(self, batch: Sequence[Arrival]) -> Deferred[Sequence[Outcome]]:
+        """See `IStore`."""
+        return self._writer.write(batch, self.reactor.seconds())
+
+    def search(self, projects: Projects, search: Search) -> Deferred[Page]:
+        """See `IStore`."""
+        return self._ask(self._reader.search, projects, search)
+
+    def request(self, projects: Projects, id: str) -> Deferred[Stored | None]:
+        """See `IStore`."""
+        return self._ask(self._reader.request, projects, id)
+
+    def top(
+        self, projects: Projects, dimension: str, start: float, end: float, host: str | None, limit: int
+    ) -> Deferred[Sequence[TopRow]]:
+        """See `IStore`."""
+        return self._ask(self._reader.top, projects, dimension, start, end, host, limit)
+
+    def frames(self, projects: Projects, start: float, end: float, host: str | None) -> Deferred[Sequence[Frame]]:
+        """See `IStore`."""
+        return self._ask(self._reader.frames, projects, start, end, host)
+
+    def projects(self, projects: Projects) -> Deferred[Sequence[str]]:
+        """See `IStore`."""
+        return self._ask(self._reader.projects, projects)
+
+    def hosts(self, projects: Projects) -> Deferred[Sequence[str]]:
+        """See `IStore`."""
+        return self._ask(self._reader.hosts, projects)
+
+    def health(self) -> Mapping[str, Any]:
+        """See `IStore`."""
+        problems = [f"day {date} cannot be read: {why}" for date, why in self._reader.damaged.items()]
+        if self._writer.problem is not None:
+            problems.append(f"the last batch was not stored: {self._writer.problem}")
+        days = []
+        for date, path in days_in(self.directory).items():
+            try:
+                days.append({"day": date.isoformat(), "bytes": path.stat().st_size})
+            except OSError:
+                continue
+        return {
+            "ok": self._writer.problem is None,
+            "problems": problems,
+            "kind": "sqlite",
+            "days": days,
+            "stored": self._writer.stored,
+        }
+
+    def _ask(self, question: Callable[..., T], *arguments: object) -> Deferred[T]:
+        answer: Deferred[T] = deferToThreadPool(self.reactor, self._threads, question, *arguments)
+        return answer
+
+    # --- IKeyring -----------------------------------------------------------------------------------------
+
+    def key(self, id: str) -> Deferred[Mapping[str, Any] | None]:
+        """See `IKeyring`."""
+        return self._keep(self.main.key, id)
+
+    def keys(self) -> Deferred[Sequence[Mapping[str, Any]]]:
+        """See `IKeyring`."""
+        return self._keep(self.main.keys)
+
+    def add_key(
+        self, id: str, hash: bytes, project: str, scopes: str, created: float, expires: float | None
+    ) -> Deferred[None]:
+        """See `IKeyring`."""
+        return self._keep(self.main.add_key, id, hash, project, scopes, created, expires)
+
+    def revoke_key(self, id: str, at: float) -> Deferred[bool]:
+        """See `IKeyring`."""
+        return self._keep(self.main.revoke_key, id, at)
+
+    def user(self, name: str) -> Deferred[Mapping[str, Any] | None]:
+        """See `IKeyring`."""
+        return self._keep(self.main.user, name)
+
+    def users(self) -> Deferred[Sequence[Mapping[str, Any]]]:
+        """See `IKeyring`."""
+        return self._keep(self.main.users)
+
+    def add_user(self, name: str, role: str, projects: str | None, created: float) -> Deferred[None]:
+        """See `IKeyring`."""
+        return self._keep(self.main.add_user, name, role, projects, created)
+
+    def add_link(self, hash: bytes, user: str, expires: float) -> Deferred[None]:
+        """See `IKeyring`."""
+        return self._keep(self.main.add_link, hash, user, expires)
+
+    def take_link(self, hash: bytes, now: float) -> Deferred[str | None]:
+        """See `IKeyring`."""
+        return self._keep(self.main.take_link, hash, now)
+
+    def add_session(self, hash: bytes, user: str, expires: float) -> Deferred[None]:
+        """See `IKeyring`."""
+        return self._keep(self.main.add_session, hash, user, expires)
+
+    def session(self, hash: bytes, now: float) -> Deferred[Mapping[str, Any] | None]:
+        """See `IKeyring`."""
+        return self._keep(self.main.session, hash, now)
+
+    def drop_session(self, hash: bytes) -> Deferred[None]:
+        """See `IKeyring`."""
+        return self._keep(self.main.drop_session, hash)
+
+    def _keep(self, action: Callable[..., T], *arguments: object) -> Deferred[T]:
+        answer: Deferred[T] = deferToThreadPool(self.reactor, self._main_thread, action, *arguments)
+        return answer

@@ -1,0 +1,115 @@
+"""The heaviest values of a dimension: minute rolls of a range, added up over hosts, projects and days."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from bitville_apm.cells import added, percentile
+from bitville_apm.store.interface import TopRow
+from bitville_apm.store.sqlite.rolls import unpacked
+
+_SUMS = "requests", "executions", "wall_us", "cpu_us", "queue_us", "sql_us", "blocked_s", "waiting_s", "errors"
+_TOTALS = (
+    f"SELECT (SELECT text FROM name WHERE name.id = value), {', '.join(f'total({c})' for c in _SUMS)},"  # noqa: S608
+    " count(executions), max(max_us) FROM roll"
+    " WHERE project = ? AND dimension = ? AND minute >= ? AND minute < ? AND (?5 IS NULL OR host = ?5) GROUP BY value"
+)
+_HISTOGRAMS = (
+    "SELECT text, histogram FROM roll JOIN name ON name.id = value"
+    " WHERE project = ? AND dimension = ? AND minute >= ? AND minute < ? AND (?5 IS NULL OR host = ?5)"
+    " AND histogram IS NOT NULL"
+)
+
+
+@attrs.define
+class Total:
+    """One value's columns over the range. `total()` gives floats, which cannot overflow."""
+
+    sums: list[float] = attrs.field(factory=lambda: [0.0] * len(_SUMS))
+    counted: bool = False
+    max_us: int = 0
+    histogram: dict[int, int] = attrs.field(factory=dict)
+
+    def add(self, other: Total) -> None:
+        """Add another day's or project's."""
+        self.sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
+        self.counted = self.counted or other.counted
+        self.max_us = max(self.max_us, other.max_us)
+
+    def count(self, histogram: Mapping[int, int]) -> None:
+        """Add a histogram."""
+        self.histogram = added(self.histogram, histogram)
+
+    @property
+    def load_s(self) -> float:
+        """Task-seconds: running (on a CPU or waiting for one) and blocked."""
+        _, _, _, cpu_us, queue_us, _, blocked_s, _, _ = self.sums
+        return (cpu_us + queue_us) / 1e6 + blocked_s
+
+    @property
+    def wall_us(self) -> float:
+        """Wall time."""
+        return self.sums[2]
+
+    def row(self, value: str) -> TopRow:
+        """As it is answered."""
+        requests, executions, wall_us, cpu_us, queue_us, sql_us, blocked_s, waiting_s, errors = self.sums
+        shares = {share: percentile(self.histogram, share) for share in (0.5, 0.95, 0.99)}
+        p50, p95, p99 = (None if us is None else us / 1000 for us in shares.values())
+        return TopRow(
+            value=value,
+            requests=int(requests),
+            executions=int(executions) if self.counted else None,
+            wall_ms=wall_us / 1000,
+            cpu_ms=cpu_us / 1000,
+            queue_ms=queue_us / 1000,
+            sql_ms=sql_us / 1000,
+            running_s=(cpu_us + queue_us) / 1e6,
+            blocked_s=blocked_s,
+            waiting_s=waiting_s,
+            max_ms=self.max_us / 1000,
+            errors=int(errors),
+            p50_ms=p50,
+            p95_ms=p95,
+            p99_ms=p99,
+        )
+
+
+@attrs.frozen
+class Asked:
+    """A question for the rolls of one dimension, from one minute up to another, of one host or of all."""
+
+    dimension: str
+    first: int
+    behind: int
+    host: str | None
+
+    def totals(self, db: sqlite3.Connection, project: int) -> Iterator[tuple[str, Total]]:
+        """Each value's columns in one project of one day."""
+        for value, *columns in self._rows(db, _TOTALS, project):
+            *sums, counted, max_us = columns
+            yield value, Total(sums, counted > 0, max_us)
+
+    def histograms(
+        self, db: sqlite3.Connection, project: int, wanted: set[str]
+    ) -> Iterator[tuple[str, dict[int, int]]]:
+        """The histograms of some values."""
+        for value, histogram in self._rows(db, _HISTOGRAMS, project):
+            if value in wanted:
+                yield value, unpacked(histogram)
+
+    def _rows(self, db: sqlite3.Connection, question: str, project: int) -> Iterator[tuple[Any, ...]]:
+        names = dict(db.execute("SELECT text, id FROM name WHERE text IN (?, ?)", (self.dimension, self.host)))
+        if self.dimension in names and (self.host is None or self.host in names):
+            host = None if self.host is None else names[self.host]
+            yield from db.execute(question, (project, names[self.dimension], self.first, self.behind, host))
+
+
+def ranked(totals: Mapping[str, Total]) -> list[tuple[str, Total]]:
+    """Heaviest first: by task-seconds where anything has some, else by wall time; then by name."""
+    by_load = any(total.load_s for total in totals.values())
+    return sorted(totals.items(), key=lambda item: (-(item[1].load_s if by_load else 0.0), -item[1].wall_us, item[0]))
