@@ -25,7 +25,7 @@ final class Redactor
     const HEADERS = ['cookie', 'set-cookie', 'x-api-key', 'x-auth-token', 'proxy-authorization', 'x-csrf-token'];
 
     /** `name = value`, as in URLs, JSON, PHP and prose; a quoted value is taken to its closing quote. */
-    const PAIR = '/(?<![A-Za-z0-9_])([A-Za-z][\w.\-]{0,60}+)((?:\]|%5D)*+\\\\?["\']?\s*+(?:=>|[=:])\s*+)'
+    const PAIR = '/(?:(?<![A-Za-z0-9_])|(?<=%5B))([A-Za-z][\w.\-]{0,60}+)((?:\]|%5D)*+\\\\?["\']?\s*+(?:=>|[=:])\s*+)'
         . '(\\\\"[^"]*+"?|"(?:[^"\\\\]|\\\\.)*+"?|\'(?:[^\'\\\\]|\\\\.)*+\'?|[^\s"\',;&)\]}#]++)/si';
 
     private $more;
