@@ -36,7 +36,6 @@ class Child:
     name: str
     log: Path
     process: subprocess.Popen[bytes]
-    stop_signal: int = signal.SIGTERM
 
     def check(self) -> None:
         """Raise `ChildDied`, with the last lines of the log, if it is not running."""
@@ -50,7 +49,7 @@ class Child:
     def stop(self) -> None:
         """Ask it to end, wait, and kill what is left of its group."""
         if self.process.poll() is None:
-            self.process.send_signal(self.stop_signal)
+            self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(STOP_S)
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -66,13 +65,7 @@ class Children:
     record: Path
     _running: list[Child] = attrs.field(factory=list)
 
-    def start(
-        self,
-        name: str,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-        stop_signal: int = signal.SIGTERM,
-    ) -> Child:
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Child:
         """Start a process; its output goes to `logs/NAME.log`, the run before it to `NAME.log.1`."""
         log = self.logs / f"{name}.log"
         with contextlib.suppress(FileNotFoundError):
@@ -85,9 +78,9 @@ class Children:
                 stderr=subprocess.STDOUT,
                 env=dict(environment),
                 start_new_session=True,
-                preexec_fn=_dies_with(os.getpid(), stop_signal),  # no thread runs yet when children start
+                preexec_fn=_dies_with(os.getpid()),  # no thread runs yet when children start
             )
-        child = Child(name, log, process, stop_signal)
+        child = Child(name, log, process)
         self._running.append(child)
         self._remember()
         return child
@@ -134,11 +127,11 @@ def _born(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-def _dies_with(parent: int, signal_number: int) -> Callable[[], None]:
+def _dies_with(parent: int) -> Callable[[], None]:
     prctl = ctypes.CDLL(None, use_errno=True).prctl
 
     def before_exec() -> None:
-        prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != parent:  # it was killed before the line above
             os._exit(1)
 

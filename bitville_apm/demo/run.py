@@ -175,7 +175,7 @@ class Demo:
         print(f"starting the shop with {php.binary} …", end=" ", flush=True)
         shop = Shop(php, self.place.home, self.place.profiling_ini, free_port(SHOP_PORT))
         shop.prepare()
-        child = self.children.start("shop", shop.command(), shop.environment(), shop.stop_signal)
+        child = self.children.start("shop", shop.command(), shop.environment())
         self._wait(child, lambda: _serves(shop))
         print("answers", flush=True)
         visitors = traffic.Traffic(shop.ask, self.rate or traffic.RATE)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import signal
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +22,8 @@ SHOP = Path(__file__).parent / "shop"
 CLIENT = Path(__file__).parent.parent / "php"
 WORKERS = 8
 ANSWER_S = 60.0
+END_TOGETHER = 'trap "trap - TERM; kill 0" TERM; "$@" & wait $!'
+"""A shell that passes SIGTERM on to all of PHP's own server: PHP itself would leave its workers behind."""
 
 
 @attrs.frozen
@@ -76,7 +77,8 @@ class Shop:
             as_root = ["--allow-to-run-as-root"] if os.geteuid() == 0 else []
             return [self.php.binary, *ini, "--nodaemonize", "-y", str(self.home / "php-fpm.conf"), *as_root]
         # No router script: PHP would leave auto_prepend_file out for it. Addresses that name no file reach index.php.
-        return [self.php.binary, *ini, "-q", "-S", f"127.0.0.1:{self.port}", "-t", str(SHOP)]
+        server = [self.php.binary, *ini, "-q", "-S", f"127.0.0.1:{self.port}", "-t", str(SHOP)]
+        return ["sh", "-c", END_TOGETHER, "sh", *server]
 
     def environment(self) -> dict[str, str]:
         """What to run it with. The empty scan directory keeps the machine's own modules out."""
@@ -87,11 +89,6 @@ class Shop:
             "PHP_INI_SCAN_DIR": "",
             "PHP_CLI_SERVER_WORKERS": str(WORKERS),
         }
-
-    @property
-    def stop_signal(self) -> int:
-        """PHP's built-in server takes its workers along only on SIGINT."""
-        return signal.SIGTERM if self.php.is_fpm else signal.SIGINT
 
     def ask(self, visit: Visit) -> tuple[int, bytes]:
         """Visit a page: its status and body. Raises `OSError`, also for an answer that cannot be read."""

@@ -1,0 +1,1 @@
+"""The files of `etc/` do what they say."""
