@@ -1,0 +1,92 @@
+"""The agent's health page (DAEMON-11) and metrics: numbers that are in memory anyway, no file, no waiting.
+
+It answers only requests that name this machine as their host: a web page elsewhere that makes a browser ask
+127.0.0.1 names its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from klein import Klein
+from twisted.web.iweb import IRequest
+
+from bitville_apm.http import METRICS_TYPE, Measure, metrics
+
+_HOSTS = (b"127.0.0.1", b"localhost")
+_STATES = {"closed": 0, "half_open": 1, "open": 2}
+
+
+class Health:
+    """`snapshot` gives the body of `/health`; the status code follows its `status`."""
+
+    app = Klein()
+
+    def __init__(self, snapshot: Callable[[], Mapping[str, Any]]) -> None:
+        self._snapshot = snapshot
+
+    @app.route("/health")
+    @app.route("/", strict_slashes=False)
+    def health(self, request: IRequest) -> bytes:
+        """How the agent is, for people and monitoring."""
+        if not _is_for_us(request):
+            return _not_found(request)
+        body = self._snapshot()
+        request.setResponseCode(503 if body["status"] == "failing" else 200)
+        request.setHeader(b"Content-Type", b"application/json")
+        return json.dumps(body, indent=2).encode() + b"\n"
+
+    @app.route("/metrics")
+    def metrics(self, request: IRequest) -> bytes:
+        """The same numbers for Prometheus."""
+        if not _is_for_us(request):
+            return _not_found(request)
+        request.setHeader(b"Content-Type", METRICS_TYPE)
+        return metrics(_measures(self._snapshot()))
+
+    @app.route("/<path:path>")
+    def elsewhere(self, request: IRequest, path: str) -> bytes:
+        """Nothing."""
+        return _not_found(request)
+
+
+def _is_for_us(request: IRequest) -> bool:
+    host: bytes = request.getHeader(b"host") or b""
+    return host.rsplit(b":", 1)[0] in _HOSTS
+
+
+def _not_found(request: IRequest) -> bytes:
+    request.setResponseCode(404)
+    request.setHeader(b"Content-Type", b"text/plain")
+    return b"Not found"
+
+
+def _measures(body: Mapping[str, Any]) -> Iterator[Measure]:
+    stats = body["stats"]
+    yield Measure("bitville_agent_uptime_seconds", "Since the agent started", body["uptime_seconds"])
+    yield Measure("bitville_agent_memory_mb", "Resident memory", stats["worker"]["memory_usage_mb"])
+    yield Measure(
+        "bitville_agent_requests", "Lines journalled or refused", stats["worker"]["request_count"], counter=True
+    )
+    yield Measure("bitville_agent_memory_records", "Held ahead of the sender", stats["buffer"]["memory_buffer_count"])
+    yield Measure("bitville_agent_disk_records", "Waiting on disk only", stats["buffer"]["disk_overflow_count"])
+    for pipeline, ledger in stats["ledger"].items():
+        for name, value in ledger.items():
+            yield Measure(
+                f"bitville_agent_ledger_{name}",
+                f"Records {name.replace('_', ' ')}",
+                value,
+                {"pipeline": pipeline},
+                counter=name != "pending",
+            )
+    for name, state in stats["circuit_breaker"]["by_pipeline"].items():
+        help_ = "0 closed, 1 half open, 2 open"
+        yield Measure("bitville_agent_breaker_state", help_, _STATES[state], {"pipeline": name})
+    for source, numbers in stats["sources"].items():
+        for name, value in numbers.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                yield Measure(
+                    f"bitville_agent_source_{name}", f"Source: {name.replace('_', ' ')}", value, {"source": source}
+                )

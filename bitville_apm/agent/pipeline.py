@@ -1,0 +1,135 @@
+"""One collector key's way from a line to the collector: journal, quarantine, forwarder, and the ledger of it all.
+
+Sections that share a key share a pipeline; a section with a key of its own has a journal of its own, so that
+projects never mix and a revoked key stops only its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from bitville_apm import records
+from bitville_apm.agent.forward import Forward
+from bitville_apm.agent.journal import Journal
+from bitville_apm.agent.quarantine import Quarantine
+from bitville_apm.agent.segment import SHORT, Entry
+from bitville_apm.agent.unread import UnreadAcks
+from bitville_apm.agent.worker import Run
+from bitville_apm.checks import Refused
+from bitville_apm.records import Line
+
+
+@attrs.define
+class Ledger:
+    """What came in since start: received = journalled + duplicate + invalid + unwritten.
+
+    `unwritten` were not acknowledged: their senders keep them. `died` are records of our own making.
+    `unconfirmed` were sent whole once, are received already, and only say that their ack was not seen.
+    """
+
+    received: int = 0
+    journalled: int = 0
+    duplicate: int = 0
+    invalid: int = 0
+    unwritten: int = 0
+    died: int = 0
+    unconfirmed: int = 0
+
+
+@attrs.define(eq=False)
+class Pipeline:
+    """See above. `now` is unix seconds, `clock` monotonic."""
+
+    name: str
+    journal: Journal
+    forward: Forward
+    quarantine: Quarantine
+    run: Run
+    clock: IReactorTime
+    now: Callable[[], float]
+    spools: int = 0
+    ledger: Ledger = attrs.Factory(Ledger)
+    unread: UnreadAcks = attrs.Factory(UnreadAcks)
+
+    async def start(self) -> None:
+        """Open the journal, then begin to send."""
+        await self.journal.start()
+        self.unread.before = self.journal.recent
+        await self.forward.start()
+
+    async def stop(self) -> None:
+        """Send what can be sent, then close the journal."""
+        await self.forward.stop()
+        await self.journal.stop()
+
+    def read(self, line: bytes) -> Line:
+        """One line of a client. Raises `Refused`."""
+        return records.read_line(line, int(self.now() * 1000))
+
+    def take(self, line: Line) -> Deferred[None]:
+        """Journal an end or version 1 line, unless it is there already.
+
+        Fires when it may be acknowledged; fails with `NotWritten` when its sender must keep it.
+        """
+        self.ledger.received += 1
+        if self.unread.knows(line.id, self.clock.seconds()):
+            self.ledger.duplicate += 1
+            return succeed(None)
+        flags = SHORT if line.kind == "end" and line.message.short else 0
+        written = self.journal.append(Entry(line.kind, line.id, int(self.now() * 1000), line.body, flags))
+        written.addCallbacks(self._journalled, self._unwritten, callbackArgs=(line,))
+        return written
+
+    def died(self, id_: str, body: bytes) -> Deferred[None]:
+        """Journal a request that ended without an end."""
+        self.ledger.died += 1
+        return self.journal.append(Entry("died", id_, int(self.now() * 1000), body))
+
+    def refuse(self, refused: Refused, line: bytes) -> Deferred[None]:
+        """Keep a refused line in quarantine: fires when it is there, fails with `OSError`."""
+        kept = self.run(self.quarantine.keep, int(self.now() * 1000), refused.reason, refused.problems, line)
+        kept.addCallbacks(self._refused, self._not_refused)
+        return kept
+
+    def spool_caught_up(self) -> None:
+        """One of the spools has imported what was there at start; after the last one the old ids are let go."""
+        self.spools -= 1
+        if self.spools == 0:
+            self.unread.forget_before()
+
+    def numbers(self) -> dict[str, Any]:
+        """The ledger for `/health`: how what came in adds up, and what became of it."""
+        sent = self.forward.sent
+        return {
+            **attrs.asdict(self.ledger),
+            "replayed": self.journal.replayed,
+            "forwarded": sent.stored + sent.duplicate + sent.rejected,
+            "stored": sent.stored,
+            "duplicate_at_collector": sent.duplicate,
+            "rejected": sent.rejected,
+            "pending": self.forward.pending,
+            "corrupt": self.journal.lost,
+        }
+
+    def _journalled(self, result: None, line: Line) -> None:
+        self.ledger.journalled += 1
+        if line.kind == "end":
+            self.unread.add(line.id, self.clock.seconds())
+
+    def _unwritten(self, failure: Any) -> Any:
+        self.ledger.unwritten += 1
+        return failure
+
+    def _refused(self, result: None) -> None:
+        self.ledger.received += 1
+        self.ledger.invalid += 1
+
+    def _not_refused(self, failure: Any) -> Any:
+        self.ledger.received += 1
+        self.ledger.unwritten += 1
+        return failure

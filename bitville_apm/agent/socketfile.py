@@ -1,0 +1,103 @@
+"""The place of a listening socket in the file system: made safely, one agent at a time, stale ones replaced.
+
+All of this happens before the reactor runs; everything that a person can mend raises `CannotListen` in one line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import grp
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+
+class CannotListen(Exception):
+    """Why a socket cannot be made, and what to do."""
+
+
+@attrs.define(eq=False)
+class SocketFile:
+    """A socket's path with the mode and group it is to have."""
+
+    path: Path
+    mode: int
+    group: str
+    _lock: int = -1
+
+    def claim(self) -> None:
+        """Make sure that nobody else listens there, and that the path is free. Raises `CannotListen`."""
+        self._group_id()
+        try:
+            self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._lock = os.open(
+                self.path.with_name(self.path.name + ".lock"),
+                os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,
+                0o600,
+            )
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._clear()
+        except BlockingIOError:
+            raise CannotListen(f"{self.path}: another agent listens here; stop it first") from None
+        except OSError as error:
+            raise CannotListen(f"{self.path}: {error.strerror}; the agent's user must own {self.path.parent}") from None
+
+    def _clear(self) -> None:
+        """Remove a socket that nobody listens on any more."""
+        try:
+            status = os.lstat(self.path)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISSOCK(status.st_mode):
+            raise CannotListen(f"{self.path}: there is something that is no socket; move it away")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1)
+            try:
+                probe.connect(str(self.path))
+            except (ConnectionRefusedError, FileNotFoundError):
+                self.path.unlink(missing_ok=True)
+                return
+            except OSError:  # a full backlog, a hung listener: somebody is there
+                pass
+        raise CannotListen(f"{self.path}: another program listens here; stop it or choose another socket")
+
+    def _group_id(self) -> int:
+        if not self.group:
+            return -1
+        try:
+            return grp.getgrnam(self.group).gr_gid
+        except KeyError:
+            raise CannotListen(
+                f"{self.path}: this machine has no group {self.group!r}; set group to the one PHP runs under"
+            ) from None
+
+    @contextlib.contextmanager
+    def private(self) -> Iterator[None]:
+        """While the socket is bound inside this, nobody else can connect yet."""
+        before = os.umask(0o177)
+        try:
+            yield
+        finally:
+            os.umask(before)
+
+    def open_up(self) -> None:
+        """Give the bound socket its group, then its mode. Raises `CannotListen`."""
+        try:
+            os.chown(self.path, -1, self._group_id())
+            os.chmod(self.path, self.mode)
+        except OSError:
+            raise CannotListen(
+                f"{self.path}: may not give it to group {self.group!r}; "
+                f"add this user to the group (usermod -aG {self.group} USER) or set group to one of its own"
+            ) from None
+
+    def release(self) -> None:
+        """Let another agent have it."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1

@@ -1,0 +1,186 @@
+"""`twistd bitville-agent`: options, and the only place where the agent's objects are put together."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.interfaces import IListeningPort
+from twisted.python import usage
+from twisted.web.iweb import IPolicyForHTTPS
+
+from bitville_apm import clock, limits
+from bitville_apm.agent.daemon import AgentService
+from bitville_apm.agent.disk import Disk
+from bitville_apm.agent.forward import Forward
+from bitville_apm.agent.health import Health
+from bitville_apm.agent.inflight import InFlight
+from bitville_apm.agent.journal import Journal
+from bitville_apm.agent.listener import PhpSource
+from bitville_apm.agent.pipeline import Pipeline
+from bitville_apm.agent.processes import alive
+from bitville_apm.agent.quarantine import Quarantine
+from bitville_apm.agent.socketfile import SocketFile
+from bitville_apm.agent.spool import Spool
+from bitville_apm.agent.transmitter import Transmitter, trust
+from bitville_apm.agent.vitals import Vitals
+from bitville_apm.agent.worker import Worker
+from bitville_apm.config import AgentConfig, read_agent
+from bitville_apm.http import LimitedSite
+from bitville_apm.ini import ConfigError
+
+
+class Options(usage.Options):
+    """What the command line takes."""
+
+    synopsis = "twistd [twistd options] bitville-agent [--config FILE]"
+    optParameters = [  # noqa: RUF012  # twisted's way
+        ["config", "c", None, "agent.ini; without it the defaults and BITVILLE_… of the environment hold"],
+    ]
+    longdesc = (
+        "Receives what PHP processes on this host tell of their requests, keeps it in a journal on disk, and "
+        "forwards it to the collector."
+    )
+    settings: AgentConfig
+    policy: IPolicyForHTTPS
+
+    def postOptions(self) -> None:
+        """Read the configuration, so that a mistake in it is one line and exit code 1."""
+        path = Path(self["config"]) if self["config"] else None
+        try:
+            self.settings = read_agent(path, os.environ)
+            self.policy = _policy(self.settings.collector.ca)
+            self.settings.agent.state.mkdir(mode=0o755, parents=True, exist_ok=True)
+        except ConfigError as error:
+            raise usage.UsageError(str(error)) from None
+        except OSError as error:
+            raise usage.UsageError(f"state directory {error.filename}: {error.strerror}") from None
+
+
+def _policy(ca: Path | None) -> IPolicyForHTTPS:
+    if ca is None:
+        return trust(None)
+    try:
+        return trust(ca.read_bytes())
+    except OSError as error:
+        raise ConfigError(ca, f"[collector] ca cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(ca, f"[collector] ca {error}") from None
+
+
+def makeService(options: Options, reactor: Any = None) -> IService:
+    """The agent, ready to be started."""
+    if reactor is None:
+        from twisted.internet import reactor
+    clock.make_steady(reactor)
+    _raise_descriptor_limit()
+    settings = options.settings
+    pipelines: dict[str, Pipeline] = {}
+    sources: list[PhpSource] = []
+    spools: list[Spool] = []
+    workers: list[Worker] = []
+    for php in settings.php:
+        key = php.key or settings.collector.key
+        if key not in pipelines:
+            worker = Worker(reactor, "journal")
+            workers.append(worker)
+            pipelines[key] = _pipeline(_name(php.key), key, options, reactor, worker)
+        pipeline = pipelines[key]
+        source = PhpSource(
+            name=php.name,
+            reactor=reactor,
+            file=SocketFile(php.socket, php.mode, php.group),
+            pipeline=pipeline,
+            boottime=_boottime,
+            alive=alive,
+            in_flight=InFlight(),
+        )
+        sources.append(source)
+        if php.spool is not None:
+            pipeline.spools += 1
+            spools.append(Spool(php.spool, php.group, pipeline, pipeline.run, reactor, source.in_flight.found))
+    beat = Worker(reactor, "heartbeat")
+    service = AgentService(
+        reactor=reactor,
+        pipelines=list(pipelines.values()),
+        sources=sources,
+        spools=spools,
+        workers=[*workers, beat],
+        listen_health=_health_listener(settings, reactor),
+        health_address=str(settings.agent.health),
+        now=time.time,
+    )
+    service.vitals = Vitals(
+        settings.agent.heartbeat, beat, reactor, lambda: service.stalled_for, lambda: service.requests
+    )
+    return service
+
+
+def _pipeline(name: str, key: str, options: Options, reactor: Any, worker: Worker) -> Pipeline:
+    settings = options.settings
+    state, link = settings.agent.state, settings.collector
+    journal = Journal(Disk(state / "journal" / name, settings.limits.fsync), worker, reactor)
+    quarantine = Quarantine(state / "quarantine" / name)
+    breaker_name = "central_listener" if name == "default" else f"central_listener-{name}"
+    forward = Forward(
+        journal=journal,
+        transmitter=Transmitter(reactor, worker, time.time, link.url, settings.agent.host, options.policy),
+        quarantine=quarantine,
+        run=worker,
+        clock=reactor,
+        now=time.time,
+        read_key=_key_reader(key, link.key_file),
+        state_file=state / "circuit-breaker-state" / f"{breaker_name}.state",
+        flush_seconds=link.flush_seconds,
+        breaker_name=breaker_name,
+    )
+    return Pipeline(name, journal, forward, quarantine, worker, reactor, time.time)
+
+
+def _name(own_key: str) -> str:
+    """A pipeline's directory: sections without a key of their own share one; a key is never in a path."""
+    return f"key-{hashlib.sha256(own_key.encode()).hexdigest()[:12]}" if own_key else "default"
+
+
+def _key_reader(key: str, key_file: Path) -> Callable[[], str]:
+    def read() -> str:
+        try:
+            return key_file.read_text().strip()
+        except FileNotFoundError:
+            return ""
+
+    return (lambda: key) if key else read
+
+
+def _health_listener(settings: AgentConfig, reactor: Any) -> Callable[[AgentService], Deferred[IListeningPort]]:
+    address = settings.agent.health
+    endpoint = TCP6ServerEndpoint if ":" in address.host else TCP4ServerEndpoint
+
+    def listen(service: AgentService) -> Deferred[IListeningPort]:
+        site = LimitedSite(Health(service.snapshot).app.resource(), reactor)
+        port = endpoint(reactor, address.port, interface=address.host)
+        listening: Deferred[IListeningPort] = port.listen(site)  # type: ignore[no-untyped-call]
+        return listening
+
+    return listen
+
+
+def _boottime() -> float:
+    """Seconds on the clock that process start times are told in."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _raise_descriptor_limit() -> None:
+    """Let this process hold as many connections as it is meant to, where the system allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.DESCRIPTORS if hard == resource.RLIM_INFINITY else min(limits.DESCRIPTORS, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
