@@ -74,7 +74,7 @@ async def page(request: Request, static: Static, frame: Frame, body: Flattenable
     """A whole page. It is made before its first byte is sent, so that an error never leaves half of one."""
     root = filled(
         "layout",
-        title=words.clean(frame.title),
+        title=frame.title,
         icon=static.address("favicon.svg"),
         css=static.address("bitville.css"),
         script=static.address("bitville.js"),
@@ -83,7 +83,8 @@ async def page(request: Request, static: Static, frame: Frame, body: Flattenable
         json=tags.a("This page as JSON", href=frame.json, rel="alternate") if frame.json else "",
         version=bitville_apm.__version__,
     )
-    made = b"<!DOCTYPE html>\n" + await flattenString(request, root)
+    text = (await flattenString(request, root)).decode()
+    made = f"<!DOCTYPE html>\n{words.clean(text)}".encode()
     request.setHeader(b"Content-Type", b"text/html; charset=utf-8")
     request.setHeader(b"Content-Length", b"%d" % len(made))
     return made
@@ -104,7 +105,7 @@ def _navigation(frame: Frame, reader: Reader) -> Flattenable:
         )
     who = tags.div(
         _projects(frame),
-        tags.span(words.clean(reader.name), class_="person", title="Who is logged in"),
+        tags.span(reader.name, class_="person", title="Who is logged in"),
         log_out,
         class_="who",
     )
@@ -114,7 +115,7 @@ def _navigation(frame: Frame, reader: Reader) -> Flattenable:
 def _projects(frame: Frame) -> Flattenable:
     chosen = frame.scope.project
     if len(frame.projects) < 2 and chosen is None:
-        return tags.span(words.clean(frame.projects[0]), class_="project") if frame.projects else ""
+        return tags.span(frame.projects[0], class_="project") if frame.projects else ""
     choices = []
     for name in (None, *frame.projects):
         link = tags.a(_project(name), href=frame.address(attrs.evolve(frame.scope, project=name)))
@@ -123,7 +124,7 @@ def _projects(frame: Frame) -> Flattenable:
 
 
 def _project(name: str | None) -> str:
-    return "All projects" if name is None else words.clean(name)
+    return "All projects" if name is None else name
 
 
 def current(tag: Tag, yes: bool) -> Tag:

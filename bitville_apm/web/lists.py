@@ -102,7 +102,7 @@ def requests_body(shown: Requests, frame: Frame) -> Tag:
         ),
         table=_table(shown) if shown.page.items else _nothing(shown),
         paging=_paging(shown),
-        suggestions=[tags.option(value=words.clean(row.value)) for row in endpoints.rows] if endpoints else "",
+        suggestions=[tags.option(value=row.value) for row in endpoints.rows] if endpoints else "",
     )
 
 
@@ -114,7 +114,7 @@ def _found(shown: Requests) -> Flattenable:
 
 
 def _text(value: object) -> str:
-    return "" if value is None else words.clean(value)
+    return "" if value is None else str(value)
 
 
 def _local(at: float | None) -> str:
@@ -127,7 +127,7 @@ def _hosts(shown: Requests) -> Tag:
         names.insert(0, shown.scope.host)
     options = [tags.option("any", value="")]
     for name in names:
-        option = tags.option(words.clean(name), value=name)
+        option = tags.option(name, value=name)
         options.append(option(selected="selected") if name == shown.scope.host else option)
     return tags.select(options, name="host")
 
@@ -152,13 +152,13 @@ def _table(shown: Requests) -> Tag:
 
 
 def _row(found: Found, longest: float, many: bool) -> Tag:
-    address = words.clean(f"{found.method} {found.url}".strip())
+    address = f"{found.method} {found.url}".strip()
     row = tags.tr(
         tags.td(time(found.at), class_="when"),
         tags.td(words.milliseconds(found.duration_ms), class_="num strong"),
         tags.td(bar(found.duration_ms or 0.0, longest), class_="bars"),
         tags.td(
-            tags.a(words.clean(found.endpoint) or "(no name)", href=request_url(found.id)),
+            tags.a(found.endpoint or "(no name)", href=request_url(found.id)),
             tags.span(address, class_="url", title=address),
             class_="name",
         ),
@@ -167,9 +167,9 @@ def _row(found: Found, longest: float, many: bool) -> Tag:
         number(words.milliseconds(found.sql_ms) if found.sql_count else words.NOTHING),
         number(words.milliseconds(found.cpu_ms)),
         number(words.bytes_(found.memory_peak_bytes)),
-        tags.td(words.clean(found.host), class_="host"),
+        tags.td(found.host, class_="host"),
     )
-    return row(tags.td(words.clean(found.project))) if many else row
+    return row(tags.td(found.project)) if many else row
 
 
 def _paging(shown: Requests) -> Flattenable:

@@ -58,7 +58,7 @@ def request_body(detail: Detail) -> Tag:
         back=scope.url("/"),
         title=words.cut(f"{found.method} {found.url}".strip() or found.endpoint, 2 * limits.FIELD_CHARACTERS),
         status=status(found.status, found.died, fatal is not None),
-        endpoint=tags.a(words.clean(found.endpoint), href=scope.url("/", endpoint=found.endpoint or None, last="24h")),
+        endpoint=tags.a(found.endpoint, href=scope.url("/", endpoint=found.endpoint or None, last="24h")),
         when=[time(found.at, "full"), " ", time(found.at, "ago")],
         alarm=_alarm(detail, fatal),
         facts=_facts(detail),
@@ -118,8 +118,8 @@ def _facts(detail: Detail) -> list[Tag]:
         )
     facts += [
         ("Memory, peak", words.bytes_(found.memory_peak_bytes), ""),
-        ("Host", words.clean(found.host), ""),
-        ("Project", words.clean(found.project), ""),
+        ("Host", found.host, ""),
+        ("Project", found.project, ""),
     ]
     if found.release:
         facts.append(("Release", words.cut(found.release, 100), ""))
@@ -233,10 +233,9 @@ def _statement(use: StatementUse, whole: float, heaviest: float, slowest: float,
 
 
 def _sql(text: str) -> Tag:
-    plain = words.clean(text)
-    if len(plain) <= 320:
-        return tags.code(plain)
-    return tags.details(tags.summary(tags.code(plain[:240], " …")), tags.code(plain), class_="sql")
+    if len(text) <= 320:
+        return tags.code(text)
+    return tags.details(tags.summary(tags.code(text[:240], " …")), tags.code(text), class_="sql")
 
 
 def _external(calls: Sequence[External], whole: float) -> Flattenable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from urllib.parse import quote, urlencode
 
 import attrs
@@ -55,10 +56,8 @@ class Scope:
     def range(self, now: float) -> Range:
         """The range that rolls can answer."""
         if self.last is not None:
-            exact = range_of(now - SPANS[self.last], now, now)
-            if exact.widened or exact.end - exact.start == SPANS[self.last]:
-                return exact
-            return Range(exact.end - SPANS[self.last], exact.end)
+            end = math.ceil(now / 60) * 60
+            return range_of(end - SPANS[self.last], end, now)
         return range_of(self.start, self.end, now)
 
     def fixed(self, now: float) -> Scope:

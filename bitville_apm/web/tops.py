@@ -95,7 +95,7 @@ def top_body(top: Top, frame: Frame, now: float) -> Tag:
         ranges=ranges(frame, now),
         tabs=tabs,
         note=note,
-        host=[" on host ", tags.b(words.clean(scope.host))] if scope.host else "",
+        host=[" on host ", tags.b(scope.host)] if scope.host else "",
         table=_top_table(top, scope) if top.rows else tags.div(tags.p(_why_empty(dimension)), class_="empty"),
     )
 

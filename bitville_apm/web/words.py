@@ -67,14 +67,14 @@ def iso(at: float) -> str:
     return stamp.strftime("%Y-%m-%dT%H:%M:%S.") + f"{stamp.microsecond // 1000:03}Z"
 
 
-def clean(text: object) -> str:
-    """Text that can be shown: what UTF-8 or HTML do not have, or what turns text around, becomes U+FFFD."""
-    return str(text).encode("utf-8", "replace").decode().translate(_UNSHOWN)
+def clean(text: str) -> str:
+    """Text that can be shown: what HTML does not have, or what turns text around, becomes U+FFFD."""
+    return text.translate(_UNSHOWN)
 
 
 def cut(text: object, most: int) -> str:
     """Text of at most so many characters, saying how many more there are."""
-    plain = clean(text)
+    plain = str(text)
     return plain if len(plain) <= most else f"{plain[:most]} … ({len(plain) - most:,} more characters)"
 
 

@@ -1,0 +1,144 @@
+"""The JSON API over the pages' own answers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bitville_apm import limits
+from bitville_apm.records import canonical_id
+from tests.web.world import NOW, World, end_record, top_row
+
+ID = end_record()["id"]
+
+
+def world() -> World:
+    made = World()
+    for i in range(5):
+        made.store.add("shop", end_record(id=f"{i}", ms=100.0 * (i + 1)))
+    made.store.add("shop", end_record())
+    return made
+
+
+def test_a_search() -> None:
+    """QUERY-02: `{items, cursor, hasMore}`, slowest first, and the cursor continues where the page ended."""
+    w = world()
+    key = w.key("shop")
+    first = w.ask("/api/search?limit=4", key=key).json()
+    assert list(first) == ["items", "cursor", "hasMore"]
+    assert list(first["items"][0]) == [
+        "id", "project", "source", "at", "endpoint", "method", "url", "status", "duration_ms", "cpu_ms", "sql_count",
+        "sql_ms", "memory_peak_bytes", "host", "release", "died",
+    ]  # fmt: skip
+    rest = w.ask(f"/api/search?limit=4&after={first['cursor']}", key=key).json()
+    assert (first["hasMore"], rest["hasMore"], rest["cursor"]) == (True, False, None)
+    durations = [item["duration_ms"] for item in first["items"] + rest["items"]]
+    assert durations == sorted(durations, reverse=True)
+    assert len(durations) == 6
+    wrong = w.ask("/api/search?after=nonsense", key=key)
+    assert (wrong.status, wrong.json()["details"][0]["field"]) == (400, "after")
+
+
+def test_ids_are_canonical() -> None:
+    """QUERY-02: a search by id finds a record under the spelling its client gave."""
+    w = world()
+    found = w.ask("/api/search?correlation_id=3", key=w.key("shop")).json()["items"]
+    assert [item["id"] for item in found] == [canonical_id("3")]
+    assert w.ask(f"/api/requests/{ID.upper()}", key=w.key("shop")).json()["id"] == ID
+
+
+def test_one_request() -> None:
+    """PHP-03, PHP-06: a request comes as it was sent, with self and inclusive times and added-up statements."""
+    got = world().ask(f"/api/requests/{ID}", key=None, session=None)
+    assert got.status == 401
+    w = world()
+    one = w.ask(f"/api/requests/{ID}", key=w.key("shop")).json()
+    assert one["record"] == end_record()
+    assert (one["endpoint"], one["duration_ms"], one["sql_count"]) == ("GET /list/{}", 2310.5, 43)
+    assert one["functions"][0] == {
+        "name": "Shop\\Brand::load", "self_ms": 1900.0, "inclusive_ms": 1900.0, "calls": 42
+    }  # fmt: skip
+    assert {f["name"]: f["self_ms"] for f in one["functions"]}["Shop\\Listing::show"] == 300.0
+    statement = one["statements"][0]
+    assert statement["statement"] == "SELECT name FROM brand WHERE id = ?"
+    assert (statement["count"], statement["total_ms"], len(statement["fingerprint"])) == (42, 1200.0, 16)
+
+
+def test_a_record_of_another_kind() -> None:
+    """PHP-11: a request that died is shown with what is known of it."""
+    w = World()
+    died = {"id": "d1", "at": NOW - 60, "ms": 30_000.0, "method": "GET", "uri": "/export", "state": "D", "looks": 29}
+    found = w.store.add("shop", died, kind="died")
+    one = w.ask(f"/api/requests/{found.id}", key=w.key("shop")).json()
+    assert (one["died"], one["functions"], one["record"]["state"]) == (True, [], "D")
+    assert "died" in w.ask(f"/requests/{found.id}", session=w.session()).text
+
+
+def test_top() -> None:
+    """QUERY-01: the heaviest values; the last hour by default, whole hours beyond six, and that is said."""
+    w = World()
+    w.store.tops["function"] = [top_row("Shop\\Brand::load", wall_ms=5.0)]
+    key = w.key("shop")
+    top = w.ask("/api/top?dimension=function", key=key).json()
+    assert (top["to"] - top["from"], top["widened"], top["items"][0]["value"]) == (3600, False, "Shop\\Brand::load")
+    assert list(top["items"][0])[:2] == ["value", "requests"]
+    wide = w.ask(
+        "/api/top?dimension=function&from=2026-01-01T00:30:00Z&to=2026-01-01T12:10:00Z&host=web1", key=key
+    ).json()
+    assert (wide["from"], wide["to"], wide["widened"]) == (1767225600, 1767225600 + 13 * 3600, True)
+    assert w.store.asked[-1] == (
+        "top", frozenset({"shop"}), "function", 1767225600, 1767225600 + 13 * 3600, "web1", limits.SEARCH_DEFAULT
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("", "dimension"), ("dimension=colour", "dimension"), ("dimension=function&from=now", "from"),
+        ("dimension=function&to=soon", "to"), ("dimension=function&from=5&to=4", "to"),
+        ("dimension=function&limit=201", "limit"), ("dimension=function&sort=x", "sort"),
+        ("dimension=function&from=60&to=60", "to"),
+    ],
+)  # fmt: skip
+def test_wrong_parameters_of_top(query: str, field: str) -> None:
+    """QUERY-02: a wrong parameter is 400 with its name."""
+    w = World()
+    answer = w.ask(f"/api/top?{query}", key=w.key("shop"))
+    assert answer.status == 400
+    assert answer.json()["details"][0]["field"] == field
+
+
+@pytest.mark.parametrize("path", ["/api/search", f"/api/requests/{ID}", "/api/projects", "/api/hosts"])
+def test_unknown_parameters(path: str) -> None:
+    """QUERY-02: a parameter that does not exist is refused, so that a typo never looks like an answer."""
+    w = world()
+    answer = w.ask(f"{path}?colour=red", key=w.key("shop"))
+    assert (answer.status, answer.json()["details"]) == (400, [{"field": "colour", "problem": "unknown parameter"}])
+
+
+def test_projects_and_hosts() -> None:
+    """QUERY-01: what there is to choose from, of what the caller may see."""
+    w = world()
+    w.store.add("blog", end_record(id="b", host="web2"))
+    admin = w.session()
+    assert w.ask("/api/projects", session=admin).json() == {"items": ["blog", "shop"]}
+    assert w.ask("/api/hosts?project=blog", session=admin).json() == {"items": ["web2"]}
+    assert w.ask("/api/projects", key=w.key("blog")).json() == {"items": ["blog"]}
+
+
+def test_routes_that_do_not_exist() -> None:
+    """LIST-04: 404 names the route."""
+    answer = world().ask("/api/nothing")
+    assert answer.status == 404
+    assert "/api/nothing" in answer.json()["message"]
+
+
+def test_our_own_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LIST-04: a failure of ours says that it is one, and nothing of our insides."""
+    w = world()
+    monkeypatch.setattr(w.store, "search", lambda *_: json.loads("{"))
+    for answer in (w.ask("/api/search", key=w.key("shop")), w.ask("/", session=w.session())):
+        assert answer.status == 500
+        assert "Traceback" not in answer.text
+        assert "JSONDecodeError" not in answer.text
