@@ -35,8 +35,9 @@ class Php:
 
     @classmethod
     def find(cls, path: str | None = None) -> Php:
-        """The best PHP on `path` (default: $PATH and the sbin directories). Raises `NoPhp`."""
-        path = path if path is not None else os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin"
+        """The best PHP on `path` (default: $PATH), and in the sbin beside each of its bins. Raises `NoPhp`."""
+        path = os.environ.get("PATH", os.defpath) if path is None else path
+        path = ":".join([path, *(f"{d[:-4]}/sbin" for d in path.split(":") if d.endswith("/bin"))])
         problems = []
         for binary, is_fpm in [*((b, True) for b in _fpm_binaries(path)), (shutil.which("php", path=path), False)]:
             if binary is None:

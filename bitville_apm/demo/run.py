@@ -129,17 +129,16 @@ class Demo:
         """Collector and agent. Returns the page's address and where to log in."""
         self.children.clear_leftovers()
         self.place.clear_sockets()
-        web = port or free_port(WEB_PORT)
+        web = free_port(port or WEB_PORT, 1 if port else 100)
+        if not web:
+            raise DemoError(f"port {port} is taken" if port else f"no port from {WEB_PORT} on is free")
         if port is None and web != WEB_PORT:
             print(f"port {WEB_PORT} is taken, the page will be on {web}")
-        if port is not None and free_port(port, 1) != port:
-            raise DemoError(f"port {port} is taken")
         health = free_port(HEALTH_PORT)
-        first_start = not self.place.login_url.exists()
         self.place.write_settings(web, health)
         self._start("collector", "bitville-collector", self.place.collector_ini, web, "/ready")
         self._start("agent", "bitville-agent", self.place.agent_ini, health, "/health")
-        return f"http://127.0.0.1:{web}/", self._login(first_start)
+        return f"http://127.0.0.1:{web}/", self._login()
 
     def _start(self, name: str, service: str, ini: Path, port: int, path: str) -> None:
         print(f"starting the {name} …", end=" ", flush=True)
@@ -148,9 +147,9 @@ class Demo:
         self._wait(child, lambda: _answers(port, path))
         print(f"answers on port {port}", flush=True)
 
-    def _login(self, first_start: bool) -> str:
-        """A link that logs in as admin: the first start leaves one, later ones ask for another."""
-        if first_start and self.place.login_url.exists():
+    def _login(self) -> str:
+        """A link that logs in as admin. The collector leaves one until somebody has logged in; then it is asked for."""
+        if self.place.login_url.exists():
             return self.place.login_url.read_text().strip()
         command = [sys.executable, "-m", "bitville_apm.cli", "user", "link", "admin"]
         command += ["--config", str(self.place.collector_ini)]
