@@ -173,6 +173,8 @@ FUNCTION_HOT = 0.05
 """Share of a request's time from which a function is a hot spot (PHP-03)."""
 STATEMENT_REPEATED = 10
 """Executions of one statement in one request from which a page calls it repeated: a list shown without a join."""
+FIELDS_OPEN = 8
+"""A group of captured values as short as this stands open; a longer one is folded away."""
 FIELDS_SHOWN = 200
 FIELD_CHARACTERS = 1000
 """Of captured headers, variables and context on a page; the JSON has them all."""

@@ -8,18 +8,19 @@ import msgspec
 from msgspec import Struct
 
 from bitville_apm.checks import Refused
-from bitville_apm.records import End, Version1, read_body
+from bitville_apm.records import read_body
 from bitville_apm.requests import External, Request, StatementUse, profile_of, request_of
 from bitville_apm.store.interface import Found, Stored
 
 
 class FunctionUse(Struct, frozen=True):
-    """A function's time in one request, ms. `inclusive_ms` and `calls` are None where the profiler has none."""
+    """A function's time in one request, ms, and the bytes it kept; None where the profiler does not tell."""
 
     name: str
-    self_ms: float
+    self_ms: float | None
     inclusive_ms: float | None
     calls: int | None
+    memory_bytes: int | None
 
 
 class Detail(Struct, frozen=True, kw_only=True):
@@ -58,23 +59,22 @@ def detail_of(stored: Stored) -> Detail:
         return plain
     request, profile = request_of(line), profile_of(line.message)
     functions = [
-        FunctionUse(
-            f.name,
-            (f.self_us or 0) / 1000,
-            None if f.inclusive_us is None else f.inclusive_us / 1000,
-            f.calls,
-        )
+        FunctionUse(f.name, _ms(f.self_us), _ms(f.inclusive_us), f.calls, f.memory)
         for f in (profile.functions if profile is not None else ())
     ]
     return msgspec.structs.replace(
         plain,
         message=line.message,
         request=request,
-        functions=tuple(sorted(functions, key=lambda f: (-f.self_ms, -(f.inclusive_ms or 0.0), f.name))),
+        functions=tuple(sorted(functions, key=lambda f: (-(f.self_ms or 0.0), -(f.inclusive_ms or 0.0), f.name))),
         profile_ms=profile.total_us / 1000 if profile is not None else 0.0,
         statements=request.statements,
         externals=request.externals,
     )
+
+
+def _ms(us: int | None) -> float | None:
+    return None if us is None else us / 1000
 
 
 def detail_json(detail: Detail) -> dict[str, Any]:
@@ -104,10 +104,3 @@ def detail_json(detail: Detail) -> dict[str, Any]:
 def found_json(found: Found) -> dict[str, Any]:
     """One row of a search (wire.md 8)."""
     return msgspec.structs.asdict(found)
-
-
-def context_of(message: Any) -> Any:
-    """What the application said about the request."""
-    if isinstance(message, End):
-        return message.context
-    return message.custom if isinstance(message, Version1) else None

@@ -80,6 +80,7 @@ async def page(request: Request, static: Static, frame: Frame, body: Flattenable
         script=static.address("bitville.js"),
         navigation=_navigation(frame, frame.reader) if frame.reader is not None else "",
         body=body,
+        times=["Times are in ", tags.span("UTC", id="zone"), "."] if frame.reader is not None else "",
         json=tags.a("This page as JSON", href=frame.json, rel="alternate") if frame.json else "",
         version=bitville_apm.__version__,
     )
@@ -178,24 +179,27 @@ def bar(part: float, whole: float, kind: str = "") -> Tag:
     return Tag("svg")(rect, class_=f"bar {kind}".rstrip())(**{"aria-hidden": "true", "focusable": "false"})
 
 
-def stack(parts: Sequence[tuple[str, float]], whole: float) -> Tag:
+def stack(parts: Sequence[tuple[str, float]], whole: float, kind: str = "stack") -> Tag:
     """Several parts of one whole side by side, each of a kind that the style sheet colours."""
     at, rects = 0.0, []
     for kind, part in parts:
         width = 100 * part / whole if whole > 0 else 0.0
         rects.append(Tag("rect")(x=f"{at:.2f}%", width=f"{width:.2f}%", height="100%", class_=f"of-{kind}"))
         at += width
-    return Tag("svg")(rects, class_="stack")(**{"aria-hidden": "true", "focusable": "false"})
+    return Tag("svg")(rects, class_=kind)(**{"aria-hidden": "true", "focusable": "false"})
 
 
 @attrs.frozen
 class Column:
-    """A column's heading; numbers are set flush right. `hint` is said when the pointer rests on it."""
+    """A column's heading; numbers are set flush right. `hint` is said when the pointer rests on it.
+
+    `beside` are the classes of further columns that say the same in another way: a bar, a share.
+    """
 
     heading: str
     number: bool = False
     hint: str | None = None
-    span: int = 1
+    beside: tuple[str, ...] = ()
 
 
 def table(caption: str, columns: Sequence[Column], rows: list[Tag], kind: str = "") -> Tag:
@@ -207,13 +211,19 @@ def table(caption: str, columns: Sequence[Column], rows: list[Tag], kind: str = 
             head(class_="num")
         if column.hint:
             head(title=column.hint)
-        if column.span > 1:
-            head(colspan=str(column.span))
         heads.append(head)
+        heads += [tags.td(class_=kind) for kind in column.beside]
     whole = tags.table(
         tags.caption(caption, class_="hidden"), tags.thead(tags.tr(heads)), tags.tbody(*rows), class_=kind
     )
     return tags.div(whole, class_="scroll", tabindex="0", role="region")(**{"aria-label": caption})
+
+
+def folded(text: str) -> Tag:
+    """Code, of which a long one is shown by its beginning until it is opened."""
+    if len(text) <= 320:
+        return tags.code(text)
+    return tags.details(tags.summary(tags.code(text[:240], " …")), tags.code(text), class_="code")
 
 
 def number(text: str, **attributes: Flattenable) -> Tag:

@@ -14,11 +14,11 @@ from bitville_apm.web import words
 from bitville_apm.web.elements import (
     Column,
     Frame,
-    bar,
     current,
     filled,
     number,
     ranges,
+    stack,
     status,
     table,
     time,
@@ -137,10 +137,11 @@ def _table(shown: Requests) -> Tag:
     many = shown.scope.project is None and len({found.project for found in shown.page.items}) > 1
     columns = [
         Column("Time"),
-        Column("Duration", number=True, span=2),
+        Column("Duration", number=True, hint="The green part of the bar is SQL", beside=("bars",)),
         Column("Request"),
         Column("Status"),
-        Column("SQL", number=True, hint="Statements, and their time together", span=2),
+        Column("Statements", number=True, hint="SQL statements executed"),
+        Column("SQL", number=True, hint="Time of all its statements together"),
         Column("CPU", number=True, hint="Time on a CPU"),
         Column("Memory", number=True, hint="Peak of the PHP process"),
         Column("Host"),
@@ -153,13 +154,17 @@ def _table(shown: Requests) -> Tag:
 
 def _row(found: Found, longest: float, many: bool) -> Tag:
     address = f"{found.method} {found.url}".strip()
+    duration = found.duration_ms or 0.0
+    sql = min(found.sql_ms, duration)
+    parts = [("sql", sql), ("bar", duration - sql)]
+    same = address == found.endpoint
     row = tags.tr(
         tags.td(time(found.at), class_="when"),
         tags.td(words.milliseconds(found.duration_ms), class_="num strong"),
-        tags.td(bar(found.duration_ms or 0.0, longest), class_="bars"),
+        tags.td(stack(parts, longest, "bar"), class_="bars"),
         tags.td(
             tags.a(found.endpoint or "(no name)", href=request_url(found.id)),
-            tags.span(address, class_="url", title=address),
+            "" if same else tags.span(address, class_="url", title=address),
             class_="name",
         ),
         tags.td(status(found.status, found.died)),

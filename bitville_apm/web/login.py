@@ -88,6 +88,7 @@ async def problem_page(request: Request, static: Static, failure: Failure, frame
     heading = {400: "Something in the address is wrong", 403: "Not yours to see", 404: "There is nothing here"}.get(
         problem.status, "This did not work"
     )
-    content = [tags.p(problem.message + "."), tags.p(tags.a("Back to the requests", href="/"))]
+    said = problem.message[:1].upper() + problem.message[1:].rstrip(".") + "."
+    content = [tags.p(said), tags.p(tags.a("Back to the requests", href="/"))]
     body = filled("message", heading=heading, content=content)
     return await page(request, static, attrs.evolve(frame, title=heading), body)

@@ -10,7 +10,7 @@ from bitville_apm import limits
 from bitville_apm.requests import External, StatementUse
 from bitville_apm.web import words
 from bitville_apm.web.detail import Detail, FunctionUse
-from bitville_apm.web.elements import Column, bar, details, filled, number, stack, status, table, time
+from bitville_apm.web.elements import Column, bar, details, filled, folded, number, stack, status, table, time
 from bitville_apm.web.fields import connections_of, fatal_of, sections_of
 from bitville_apm.web.scope import Scope, request_url
 
@@ -66,7 +66,10 @@ def request_body(detail: Detail) -> Tag:
         functions=_functions(detail),
         statements=_statements(detail),
         external=_external(detail.externals, found.duration_ms or 0.0),
-        sections=[details([title, _counted(rows)], _pairs(rows)) for title, rows in sections_of(detail)],
+        sections=[
+            details([title, _counted(rows)], _pairs(rows), len(rows) <= limits.FIELDS_OPEN)
+            for title, rows in sections_of(detail)
+        ],
         raw=request_url(found.id, ".json"),
     )
 
@@ -155,35 +158,40 @@ def _functions(detail: Detail) -> Flattenable:
     if not detail.functions:
         text = "This record has no profile: it was faster than the threshold, or no profiler is installed."
         return _panel("Functions", "", tags.div(tags.p(text), class_="empty"))
-    worth = [f for f in detail.functions if max(f.self_ms, f.inclusive_ms or 0.0) >= limits.FUNCTION_SHOWN_MS]
+    worth = [f for f in detail.functions if max(f.self_ms or 0.0, f.inclusive_ms or 0.0) >= limits.FUNCTION_SHOWN_MS]
     shown = worth[: limits.FUNCTIONS_SHOWN]
     whole = detail.profile_ms or detail.found.duration_ms or 0.0
-    columns = (
+    memory = any(f.memory_bytes for f in shown)
+    columns = [
         Column("Function"),
-        Column("Self", number=True, hint="Time in the function itself, without what it called", span=3),
-        Column("Inclusive", number=True, hint="Time from its call to its return", span=2),
+        Column("Self", number=True, hint="Time in the function itself, without what it called", beside=("bars", "num")),
+        Column("Inclusive", number=True, hint="Time from its call to its return", beside=("num",)),
         Column("Calls", number=True, hint="A sampling profiler does not count calls"),
-    )
-    heaviest = max((f.self_ms for f in shown), default=0.0)
-    rows = [_function(f, whole, heaviest) for f in shown]
+    ]
+    if memory:
+        columns.append(Column("Memory", number=True, hint="Allocated and not freed from its call to its return"))
+    heaviest = max((f.self_ms or 0.0 for f in shown), default=0.0)
+    rows = [_function(f, whole, heaviest, memory) for f in shown]
     said = f"{len(shown):,} of {len(detail.functions):,}, by self time"
     if len(shown) < len(detail.functions):
         said += "; the others are under 1 ms or beyond the first 100, the JSON has them all"
     return _panel("Functions", said, table("Functions", columns, rows) if rows else "")
 
 
-def _function(use: FunctionUse, whole: float, heaviest: float) -> Tag:
-    hot = whole > 0 and use.self_ms / whole >= limits.FUNCTION_HOT
-    mark = tags.span("hot", class_="pill mark", title="5 % of the request or more is spent in itself") if hot else ""
-    return tags.tr(
-        tags.td(tags.code(words.cut(use.name, limits.FIELD_CHARACTERS)), " ", mark, class_="name long"),
+def _function(use: FunctionUse, whole: float, heaviest: float, memory: bool) -> Tag:
+    own = use.self_ms or 0.0
+    hot = whole > 0 and own / whole >= limits.FUNCTION_HOT
+    mark = tags.span("hot", class_="pill hot", title="5 % of the request or more is spent in itself") if hot else ""
+    row = tags.tr(
+        tags.td(tags.code(words.cut(use.name, limits.FIELD_CHARACTERS)), " ", mark, class_="name"),
         tags.td(words.milliseconds(use.self_ms), class_="num strong"),
-        tags.td(bar(use.self_ms, heaviest, "hot" if hot else ""), class_="bars"),
+        tags.td(bar(own, heaviest, "hot" if hot else ""), class_="bars"),
         number(words.share(use.self_ms, whole)),
         number(words.milliseconds(use.inclusive_ms)),
         number(words.share(use.inclusive_ms, whole)),
         number(words.count(use.calls)),
     )
+    return row(number(words.bytes_(use.memory_bytes))) if memory else row
 
 
 def _statements(detail: Detail) -> Flattenable:
@@ -193,7 +201,7 @@ def _statements(detail: Detail) -> Flattenable:
         return _panel("Statements", "", tags.div(tags.p(text), class_="empty"))
     columns = (
         Column("Statement"),
-        Column("Total", number=True, hint="All its executions together", span=3),
+        Column("Total", number=True, hint="All its executions together", beside=("bars", "num")),
         Column("Count", number=True),
         Column("Mean", number=True),
         Column("Max", number=True),
@@ -222,7 +230,7 @@ def _statement(use: StatementUse, whole: float, heaviest: float, slowest: float,
     if use.failed:
         marks.append(tags.span(f"failed {use.failed:,}\u00d7", class_="pill bad"))
     return tags.tr(
-        tags.td(_sql(use.statement), [[" ", mark] for mark in marks], class_="name long"),
+        tags.td(folded(use.statement), [[" ", mark] for mark in marks], class_="name"),
         tags.td(words.milliseconds(use.ms), class_="num strong"),
         tags.td(bar(use.ms, heaviest, "sql"), class_="bars"),
         number(words.share(use.ms, whole)),
@@ -232,20 +240,14 @@ def _statement(use: StatementUse, whole: float, heaviest: float, slowest: float,
     )
 
 
-def _sql(text: str) -> Tag:
-    if len(text) <= 320:
-        return tags.code(text)
-    return tags.details(tags.summary(tags.code(text[:240], " …")), tags.code(text), class_="sql")
-
-
 def _external(calls: Sequence[External], whole: float) -> Flattenable:
     if not calls:
         return ""
-    columns = (Column("Called"), Column("Total", number=True, span=3), Column("Count", number=True))
+    columns = (Column("Called"), Column("Total", number=True, beside=("bars", "num")), Column("Count", number=True))
     heaviest = max(call.ms for call in calls)
     rows = [
         tags.tr(
-            tags.td(tags.code(words.cut(call.target, 300)), class_="name long"),
+            tags.td(tags.code(words.cut(call.target, 300)), class_="name"),
             tags.td(words.milliseconds(call.ms), class_="num strong"),
             tags.td(bar(call.ms, heaviest, "external"), class_="bars"),
             number(words.share(call.ms, whole)),

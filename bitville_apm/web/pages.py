@@ -111,7 +111,14 @@ class Pages:
             return answer_problem(request, problem_of(request, failure))
         if isinstance(failure.value, HttpProblem) and failure.value.status == 401:
             return redirect(request, "/login")
-        return await problem_page(request, self.static, failure, Frame("Error"))
+        frame = Frame("Error")
+        try:
+            caller, session = await self.access.person(request)
+        except Exception:  # noqa: BLE001 - the page must come even where the store does not answer
+            caller = None
+        if caller is not None:
+            frame = attrs.evolve(frame, reader=Reader(caller.name, self.access.form_token(session)))
+        return await problem_page(request, self.static, failure, frame)
 
     async def _frame(self, visit: Visit, title: str, scope: Scope, here: str) -> Frame:
         reader = Reader(visit.caller.name, self.access.form_token(visit.session))

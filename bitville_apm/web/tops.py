@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from twisted.web.template import Flattenable, Tag, tags
 
-from bitville_apm import limits
 from bitville_apm.cells import OTHER
 from bitville_apm.store.interface import TopRow
 from bitville_apm.web import words
@@ -15,6 +14,7 @@ from bitville_apm.web.elements import (
     bar,
     current,
     filled,
+    folded,
     number,
     ranges,
     table,
@@ -24,10 +24,13 @@ from bitville_apm.web.elements import (
 from bitville_apm.web.questions import Top
 from bitville_apm.web.scope import Scope, request_url
 
+EACH = ("statement", "external", "wait")
+"""Dimensions whose mean is that of one execution, not of one request."""
+
 
 def value_link(dimension: str, value: str, scope: Scope) -> Flattenable:
     """A value, as a link to the requests it stands for, where these can be searched by it."""
-    text = tags.code(words.cut(value, limits.FIELD_CHARACTERS))
+    text = folded(value)
     if value == OTHER:
         return tags.span("all others together", class_="faint")
     if dimension in ("endpoint", "release"):
@@ -53,7 +56,7 @@ def endpoints_panel(top: Top, scope: Scope) -> Tag:
     ]
     columns = (
         Column("Endpoint"),
-        Column("Total time", number=True, hint="Wall time of all its requests together", span=2),
+        Column("Total time", number=True, hint="Wall time of all its requests together", beside=("bars",)),
         Column("Requests", number=True),
         Column("Mean", number=True),
         Column("p95", number=True, hint="95 of 100 requests took no longer"),
@@ -108,14 +111,18 @@ def _why_empty(dimension: str) -> str:
 
 def _top_table(top: Top, scope: Scope) -> Tag:
     timed = top.dimension in ("endpoint", "statement")
+    each = top.dimension in EACH
     own = "Self time" if top.dimension == "function" else "Total time"
-    columns = [Column(DIMENSIONS[top.dimension].removesuffix("s")), Column(own, number=True, span=2)]
-    columns += [Column("Requests", number=True), Column("Mean", number=True, hint="Per request")]
+    columns = [Column(DIMENSIONS[top.dimension].removesuffix("s")), Column(own, number=True, beside=("bars",))]
+    columns += [
+        Column("Requests", number=True),
+        Column("Mean", number=True, hint="Per execution" if each else "Per request"),
+    ]
     if top.dimension != "endpoint":
-        columns.insert(3, Column("Calls", number=True, hint="Executions; not every profiler counts them"))
+        columns.insert(2, Column("Calls", number=True, hint="Executions; not every profiler counts them"))
     if timed:
-        each = "executions" if top.dimension == "statement" else "requests"
-        columns += [Column(p, number=True, hint=f"{p[1:]} of 100 {each} took no longer") for p in ("p50", "p95", "p99")]
+        kind = "executions" if each else "requests"
+        columns += [Column(p, number=True, hint=f"{p[1:]} of 100 {kind} took no longer") for p in ("p50", "p95", "p99")]
     columns += [Column("Max", number=True), Column("CPU", number=True), Column("Errors", number=True)]
     heaviest = max(row.wall_ms for row in top.rows)
     rows = [_top_row(top, row, scope, heaviest, timed) for row in top.rows]
@@ -123,14 +130,15 @@ def _top_table(top: Top, scope: Scope) -> Tag:
 
 
 def _top_row(top: Top, row: TopRow, scope: Scope, heaviest: float, timed: bool) -> Tag:
+    times = row.executions if row.executions and top.dimension in EACH else row.requests
     cells = [
-        tags.td(value_link(top.dimension, row.value, scope), class_="name long"),
+        tags.td(value_link(top.dimension, row.value, scope), class_="name"),
         tags.td(words.milliseconds(row.wall_ms), class_="num strong"),
         tags.td(bar(row.wall_ms, heaviest), class_="bars"),
     ]
     if top.dimension != "endpoint":
         cells.append(number(words.count(row.executions)))
-    cells += [number(words.count(row.requests)), number(words.milliseconds(row.wall_ms / max(1, row.requests)))]
+    cells += [number(words.count(row.requests)), number(words.milliseconds(row.wall_ms / max(1, times)))]
     if timed:
         cells += [number(words.milliseconds(value)) for value in (row.p50_ms, row.p95_ms, row.p99_ms)]
     cells += [

@@ -34,6 +34,8 @@ def bytes_(value: float | None) -> str:
     """A size: 512 B, 4.2 KB, 38.1 MB, in units of 1024."""
     if value is None:
         return NOTHING
+    if value < 0:
+        return f"\u2212{bytes_(-value)}"
     for unit in ("B", "KB", "MB", "GB"):
         if value < 999.5:
             return f"{value:.0f}{_SPACE}B" if unit == "B" else f"{_three(value)}{_SPACE}{unit}"

@@ -24,7 +24,15 @@ def test_durations(value: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "\u2013"), (0, "0 B"), (999, "999 B"), (1000, "0.98 KB"), (41_943_040, "40.0 MB"), (2**60, "1,048,576 TB")],
+    [
+        (None, "\u2013"),
+        (-2048, "\u22122.00 KB"),
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "0.98 KB"),
+        (41_943_040, "40.0 MB"),
+        (2**60, "1,048,576 TB"),
+    ],
 )
 def test_sizes(value: float | None, text: str) -> None:
     """QUERY-01: a size is shown in the unit of its size."""
