@@ -261,7 +261,11 @@ class Agent:
         """A client's connection."""
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         client.settimeout(seconds)
-        client.connect(str(self.socket))
+        try:
+            client.connect(str(self.socket))
+        except OSError:
+            client.close()
+            raise
         return client
 
     def send(self, *lines: bytes, seconds: float = 5.0) -> bytes:
