@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
@@ -68,49 +69,55 @@ def inflated(body: bytes, encoding: str | None, most: int = limits.BODY_INFLATED
     Raises `HttpProblem`: 413 for too much, 415 for an unknown encoding, 400 for a broken stream.
     """
     name = (encoding or "identity").strip().lower()
-    too_much = HttpProblem(413, f"body larger than {most} bytes once decompressed; send smaller batches")
     try:
         if name == "identity":
-            plain = body
+            parts = iter([body])
         elif name == "zstd":
-            plain = _unzstd(body, most)
+            parts = _unzstd(body)
         elif name == "gzip":
-            member = zlib.decompressobj(wbits=31)
-            plain = member.decompress(body, most + 1)
-            if len(plain) <= most and (not member.eof or member.unused_data):
-                raise HttpProblem(400, "gzip body is cut or has more than one member")
+            parts = _gunzip(body)
         else:
             raise HttpProblem(415, f"Content-Encoding {name} is not known; use zstd, gzip or none")
+        plain, size = [], 0
+        for part in parts:
+            size += len(part)
+            if size > most:
+                plain.clear()  # before the exception keeps this frame alive
+                raise HttpProblem(413, f"body larger than {most} bytes once decompressed; send smaller batches")
+            plain.append(part)
     except (zlib.error, zstandard.ZstdError) as error:
         raise HttpProblem(400, f"{name} body is broken: {error}") from None
-    if len(plain) > most:
-        raise too_much
-    return plain
+    return b"".join(plain)
 
 
-def _unzstd(body: bytes, most: int) -> bytes:
-    """One whole frame; more than `most` bytes come back when it holds more, not all of them.
+def _unzstd(body: bytes) -> Iterator[bytes]:
+    """One whole frame, piece by piece.
 
     It is fed in slices because one call inflates all it is given: 256 bytes are 64 blocks of 128 KiB at worst.
     """
     frame = zstandard.ZstdDecompressor(max_window_size=limits.ZSTD_WINDOW_BYTES).decompressobj()
-    parts, size = [], 0
     for start in range(0, len(body), 256):
         if frame.eof:
             raise zstandard.ZstdError("something follows the frame")
-        parts.append(frame.decompress(body[start : start + 256]))
-        size += len(parts[-1])
-        if size > most:
-            break
-    else:
-        if not frame.eof or frame.unused_data:
-            raise zstandard.ZstdError("cut, or something follows the frame")
-    return b"".join(parts)
+        yield frame.decompress(body[start : start + 256])
+    if not frame.eof or frame.unused_data:
+        raise zstandard.ZstdError("cut, or something follows the frame")
+
+
+def _gunzip(body: bytes) -> Iterator[bytes]:
+    """One whole member, piece by piece."""
+    member = zlib.decompressobj(wbits=31)
+    while body and not member.eof:
+        yield member.decompress(body, limits.MIB)
+        body = member.unconsumed_tail
+    if not member.eof or member.unused_data:
+        raise HttpProblem(400, "gzip body is cut or has more than one member")
 
 
 class LimitedRequest(Request):
     """A request whose body may not grow beyond the site's limit."""
 
+    channel: LimitedChannel
     _received = 0
 
     def gotLength(self, length: int | None) -> None:
@@ -144,6 +151,7 @@ class LimitedChannel(http.HTTPChannel):
     """One connection: headers and body of each request have a deadline that no byte postpones."""
 
     site: LimitedSite
+    transport: Any
     _deadline: IDelayedCall | None = None
     _refused = False
 
@@ -166,7 +174,7 @@ class LimitedChannel(http.HTTPChannel):
         if not self._refused:
             super().allContentReceived()
 
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the clock and the place."""
         self._within(None)
         self.site.gone(self)
@@ -206,25 +214,25 @@ class LimitedSite(Site):
 
     def __init__(self, resource: IResource, reactor: IReactorTime, body_bytes: int = limits.BODY_BYTES) -> None:
         super().__init__(resource, timeout=int(limits.IDLE_TIMEOUT_S), reactor=reactor)
-        self.protocol = LimitedChannel
+        vars(self)["protocol"] = LimitedChannel  # instead of the channel that also speaks HTTP/2
         self.body_bytes = body_bytes
         self.refused_connections = 0
         self._per_address: Counter[str] = Counter()
-        self._addresses: dict[Protocol, str] = {}
+        self._addresses: dict[Any, str] = {}
 
-    def buildProtocol(self, addr: IAddress) -> Protocol | None:
+    def buildProtocol(self, addr: IAddress | None) -> Any:
         """A channel for a new connection; None, which closes it, beyond the limits."""
         host = getattr(addr, "host", "")
         full = len(self._addresses) >= limits.HTTP_CONNECTIONS
         if full or self._per_address[host] >= limits.HTTP_CONNECTIONS_PER_ADDRESS:
             self.refused_connections += 1
             return None
-        channel: Protocol = super().buildProtocol(addr)
+        channel = super().buildProtocol(addr)
         self._per_address[host] += 1
         self._addresses[channel] = host
         return channel
 
-    def gone(self, channel: Protocol) -> None:
+    def gone(self, channel: LimitedChannel) -> None:
         """A connection closed."""
         host = self._addresses.pop(channel, None)
         if host is not None:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from bitville_apm import endpoints, profile, sqltext, version1
 from bitville_apm.profile import Profile
-from bitville_apm.records import Died, End, Line, Version1
+from bitville_apm.records import Died, End, Excimer, Line, Version1
 
 _DIALECTS = (("mysql", "mysql"), ("maria", "mysql"), ("pg", "pg"), ("postgres", "pg"), ("sqlite", "sqlite"))
 
@@ -123,7 +123,7 @@ def profile_of(message: Any) -> Profile | None:
         kept = message.profile
         if kept is None:
             return None
-        if hasattr(kept, "stacks"):
+        if isinstance(kept, Excimer):
             return profile.from_excimer(kept.stacks, kept.period_us)
         return profile.from_edges(kept.edges)
     if isinstance(message, Version1):
