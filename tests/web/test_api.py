@@ -57,7 +57,7 @@ def test_one_request() -> None:
     assert one["record"] == end_record()
     assert (one["endpoint"], one["duration_ms"], one["sql_count"]) == ("GET /list/{}", 2310.5, 43)
     assert one["functions"][0] == {
-        "name": "Shop\\Brand::load", "self_ms": 1900.0, "inclusive_ms": 1900.0, "calls": 42, "memory_bytes": None
+        "name": "Shop\\Brand::load", "self_ms": 1900.0, "inclusive_ms": 1900.0, "calls": 42, "memory_bytes": 0
     }  # fmt: skip
     assert {f["name"]: f["self_ms"] for f in one["functions"]}["Shop\\Listing::show"] == 300.0
     statement = one["statements"][0]

@@ -1,0 +1,75 @@
+"""Requests of a small shop, one of them slow; and one with markup in every field."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+SLOW = "5b0c6f0e-9a53-4c6e-8c52-0d6c4b1f2a10"
+EVIL = "5b0c6f0e-9a53-4c6e-8c52-0d6c4b1f2aee"
+MARKUP = "\"'><script>window.hacked=1</script><img src=x onerror=window.hacked=2><svg onload=window.hacked=3>${7*7}"
+
+
+def record(at: float, ms: float, uri: str, route: str, id: str | None = None, **more: Any) -> dict[str, Any]:
+    """An end line (wire.md 2)."""
+    return {
+        "t": "end",
+        "v": 2,
+        "id": id or str(uuid.uuid4()),
+        "at": at,
+        "ms": ms,
+        "request": {"method": "GET", "uri": uri, "route": route, "headers": {"Accept": "text/html"}},
+        "response": {"status": 200},
+        "ss": [int(ms * 150_000), int(ms * 20_000)],
+        "memory": {"peak_bytes": 12_582_912},
+        **more,
+    }
+
+
+def records(now: float) -> dict[str, list[dict[str, Any]]]:
+    """By project."""
+    quick = [record(now - 30 * n - 5, 20.0 + n, f"/product/{n}", "GET /product/{}") for n in range(1, 60)]
+    slow = record(
+        now - 60,
+        4812.0,
+        "/list/shoes?page=2",
+        "GET /list/{}",
+        SLOW,
+        sql={
+            "n": 121,
+            "ms": 3900.0,
+            "connections": [{"driver": "pgsql", "host": "db1", "port": 5432, "database": "shop", "user": "shop"}],
+            "queries": [
+                {"sql": "SELECT id, name FROM product WHERE category = ? ORDER BY name", "ms": 300.0, "n": 1, "c": 0},
+                {"sql": "SELECT pg_sleep(?), name FROM brand WHERE id = ?", "ms": 3600.0, "n": 120, "c": 0},
+            ],
+        },
+        profile={
+            "kind": "excimer",
+            "period_us": 10_000,
+            "stacks": (
+                "/srv/index.php;Shop\\Listing::show;Shop\\Brand::load 370\n"
+                "/srv/index.php;Shop\\Listing::show;Shop\\Template::render 90\n/srv/index.php;Shop\\Listing::show 20\n"
+            ),
+        },
+    )
+    pairs = {MARKUP: MARKUP, "list": [{MARKUP: MARKUP}]}
+    evil = record(
+        now - 90,
+        900.0,
+        MARKUP,
+        MARKUP,
+        EVIL,
+        sql={"n": 1, "ms": 5.0, "queries": [{"sql": f'SELECT "{MARKUP}"', "ms": 5.0}]},
+        calls=[{"kind": "http", "target": MARKUP, "ms": 1.0}],
+        profile={"kind": "excimer", "period_us": 10_000, "stacks": f"{MARKUP};{MARKUP} 90\n"},
+        fatal={"type": 1, "message": MARKUP, "file": MARKUP, "line": 1},
+        context=pairs,
+        release=MARKUP,
+        client=MARKUP,
+        agent=MARKUP,
+        server={"hostname": MARKUP},
+        trace=pairs,
+    )
+    evil["request"] = {**evil["request"], "method": MARKUP, "query": pairs, "headers": pairs, "post": pairs}
+    return {"shop": [*quick, slow], "blog": [evil]}
