@@ -100,22 +100,23 @@ class Children:
         born = {child.process.pid: _born(child.process.pid) for child in self._running}
         self.record.write_text(json.dumps(born))
 
-    def clear_leftovers(self) -> None:
-        """Wait for processes of an earlier demo that was killed, and end those that do not go by themselves."""
+    def leftovers(self) -> dict[int, int]:
+        """The processes of an earlier demo, killed before it could stop them, that still run: id and birth."""
         try:
             born = {int(pid): when for pid, when in json.loads(self.record.read_text()).items()}
         except (OSError, ValueError, AttributeError):
-            return
+            return {}
+        return {pid: when for pid, when in born.items() if when is not None and _born(pid) == when}
+
+    def clear_leftovers(self) -> None:
+        """Wait for them, for they have been told to end; and end those that do not."""
         deadline = time.monotonic() + STOP_S
-        left = [pid for pid, when in born.items() if when and _born(pid) == when]
-        while left:
+        while left := self.leftovers():
             if time.monotonic() > deadline:
                 for pid in left:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.killpg(pid, signal.SIGKILL)
             time.sleep(0.1)
-            left = [pid for pid in left if _born(pid) == born[pid]]
-        self.record.unlink(missing_ok=True)
 
 
 def _born(pid: int) -> int | None:

@@ -42,7 +42,11 @@ class Php:
         for binary, is_fpm in [*((b, True) for b in _fpm_binaries(path)), (shutil.which("php", path=path), False)]:
             if binary is None:
                 continue
-            php = cls._ask(binary, is_fpm)
+            try:
+                php = cls._ask(binary, is_fpm)
+            except (OSError, subprocess.SubprocessError) as error:
+                problems.append(f"{binary} does not run: {error}")
+                continue
             missing = [m for m in NEEDED if not php.has(m)]
             if not missing:
                 return php

@@ -1,7 +1,8 @@
 """Where the demo keeps everything: one directory, with short paths in it and one demo at a time.
 
-A UNIX socket's path has 108 bytes. Where the directory's own name leaves too few, all paths go through a short link
-to it, in $XDG_RUNTIME_DIR or the temporary directory.
+A UNIX socket's path has 108 bytes, and each program has its own idea of a blank or a quote in a setting. Where the
+directory's own name is too long or too odd, all paths go through a short, plain link to it, in $XDG_RUNTIME_DIR or
+the temporary directory.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import fcntl
 import grp
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -62,7 +64,7 @@ class Place:
             lock.truncate()
             lock.write(f"process {os.getpid()}\n")
             lock.flush()
-            home = state if len(os.fsencode(state)) <= HOME_BYTES else _short_link(state, environment)
+            home = state if _is_plain(state) else _plain_link(state, environment)
             for name in ("logs", "agent", "collector"):
                 (state / name).mkdir(mode=0o700, exist_ok=True)
             try:
@@ -134,12 +136,16 @@ def _group() -> str:
         return str(os.getegid())
 
 
-def _short_link(state: Path, environment: Mapping[str, str]) -> Path:
+def _is_plain(path: Path) -> bool:
+    return len(os.fsencode(path)) <= HOME_BYTES and re.fullmatch(r"[A-Za-z0-9/._-]+", str(path)) is not None
+
+
+def _plain_link(state: Path, environment: Mapping[str, str]) -> Path:
     name = f"bitville-demo-{os.getuid()}-{hashlib.sha256(os.fsencode(state)).hexdigest()[:8]}"
     places = [environment.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]  # noqa: S108 - checked below
     for directory in places:
         link = Path(directory) / name
-        if not directory.startswith("/") or len(os.fsencode(link)) > HOME_BYTES:
+        if not link.is_absolute() or not _is_plain(link):
             continue
         try:
             if link.is_symlink() and link.lstat().st_uid == os.getuid():
@@ -148,4 +154,4 @@ def _short_link(state: Path, environment: Mapping[str, str]) -> Path:
         except OSError:
             continue
         return link
-    raise PlaceError(f"{state} is too long for the path of a socket; give --state a shorter one")
+    raise PlaceError(f"{state} is too long or too odd a name for the path of a socket; give --state another")

@@ -7,6 +7,7 @@ threads of this one. Everything lies in one directory and ends with this process
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import os
 import shutil
@@ -56,7 +57,7 @@ def main(options: argparse.Namespace) -> int:
             children = Children(place.state / "logs", place.state / "processes")
             demo = Demo(place, children, stopping, options.recorded, options.rate)
             demo.run(options.port, options.seconds)
-    except (PlaceError, DemoError, ChildDied) as error:
+    except (PlaceError, DemoError, ChildDied, OSError) as error:
         print(f"bitville demo: {error}", file=sys.stderr)
         return 1
     return 0
@@ -112,28 +113,30 @@ class Demo:
             url, login = self._start_product(port)
             visitors, what = self._visitors()
             visitors.start()
-            print(self._guide(url, login, what), flush=True)
+            say(self._guide(url, login, what))
             self._stay(seconds)
         except Stopped:
             pass
         finally:
-            print("\nstopping …", flush=True)
+            say("\nstopping …")
             if visitors is not None:
                 visitors.stop()
-                print(f"  {_summary(visitors.counts)}", flush=True)
+                say(f"  {_summary(visitors.counts)}")
             self.children.stop()
             self.place.clear_sockets()
-            print("  stopped; the data stays in", self.place.state, flush=True)
+            say(f"  stopped; the data stays in {self.place.state}")
 
     def _start_product(self, port: int | None) -> tuple[str, str]:
         """Collector and agent. Returns the page's address and where to log in."""
-        self.children.clear_leftovers()
+        if self.children.leftovers():
+            say("waiting for the processes of an earlier demo that was killed …")
+            self.children.clear_leftovers()
         self.place.clear_sockets()
         web = free_port(port or WEB_PORT, 1 if port else 100)
         if not web:
             raise DemoError(f"port {port} is taken" if port else f"no port from {WEB_PORT} on is free")
         if port is None and web != WEB_PORT:
-            print(f"port {WEB_PORT} is taken, the page will be on {web}")
+            say(f"port {WEB_PORT} is taken, the page will be on {web}")
         health = free_port(HEALTH_PORT)
         self.place.write_settings(web, health)
         self._start("collector", "bitville-collector", self.place.collector_ini, web, "/ready")
@@ -141,11 +144,11 @@ class Demo:
         return f"http://127.0.0.1:{web}/", self._login()
 
     def _start(self, name: str, service: str, ini: Path, port: int, path: str) -> None:
-        print(f"starting the {name} …", end=" ", flush=True)
+        say(f"starting the {name} …", end=" ")
         command = [sys.executable, _twistd(), "--nodaemon", "--pidfile=", service, "--config", str(ini)]
         child = self.children.start(name, command, product_environment(os.environ))
         self._wait(child, lambda: _answers(port, path))
-        print(f"answers on port {port}", flush=True)
+        say(f"answers on port {port}")
 
     def _login(self) -> str:
         """A link that logs in as admin. The collector leaves one until somebody has logged in; then it is asked for."""
@@ -166,17 +169,17 @@ class Demo:
             try:
                 return self._shop_visitors(Php.find())
             except NoPhp as error:
-                print(f"no PHP for the shop: {error}; recorded traffic is played instead")
+                say(f"no PHP for the shop: {error}; recorded traffic is played instead")
         replay = recorded.Replay(str(self.place.socket), self.rate or recorded.RATE)
         return replay, f"traffic    {replay.rate:g} requests a second, recorded on a real blog"
 
     def _shop_visitors(self, php: Php) -> tuple[traffic.Traffic, str]:
-        print(f"starting the shop with {php.binary} …", end=" ", flush=True)
+        say(f"starting the shop with {php.binary} …", end=" ")
         shop = Shop(php, self.place.home, self.place.profiling_ini, free_port(SHOP_PORT))
         shop.prepare()
         child = self.children.start("shop", shop.command(), shop.environment())
         self._wait(child, lambda: _serves(shop))
-        print("answers", flush=True)
+        say("answers")
         visitors = traffic.Traffic(shop.ask, self.rate or traffic.RATE)
         profiler = "Excimer" if php.has("excimer") else "without Excimer: requests and statements, no functions"
         return visitors, (
@@ -212,6 +215,12 @@ class Demo:
         )
 
 
+def say(text: str, end: str = "\n") -> None:
+    """Print, also when nobody reads any more: a closed terminal must not keep processes from being stopped."""
+    with contextlib.suppress(OSError):
+        print(text, end=end, flush=True)
+
+
 def _twistd() -> str:
     """The script of this interpreter's Twisted."""
     beside = os.path.dirname(sys.executable)
@@ -243,8 +252,9 @@ def _answers(port: int, path: str) -> bool:
 def product_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What collector, agent and command line run with: settings come from the demo's files alone."""
     kept = {name: value for name, value in environment.items() if not name.startswith("BITVILLE_")}
-    root = str(Path(bitville_apm.__file__).parent.parent)
-    kept["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
+    root = Path(bitville_apm.__file__).parent.parent
+    if not root.name.endswith("-packages"):  # a copy of the source that is not installed
+        kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), environment.get("PYTHONPATH")]))
     kept["PYTHONUNBUFFERED"] = "1"
     return kept
 

@@ -60,7 +60,7 @@ class Shop:
     def _pool(self) -> str:
         """A pool as a shop of this size would have it, of the user who starts it."""
         environment = "".join(f"env[{name}] = {quoted(value)}\n" for name, value in self._environment().items())
-        user = "user = root\ngroup = root\n" if os.geteuid() == 0 else ""
+        user = "user = root\n" if os.geteuid() == 0 else ""
         return (
             f"[global]\nerror_log = /proc/self/fd/2\ndaemonize = no\n[shop]\n{user}"
             f"listen = {self.socket}\nlisten.mode = 0600\npm = static\npm.max_children = {WORKERS}\n"
@@ -94,7 +94,7 @@ class Shop:
         """Visit a page: its status and body. Raises `OSError`, also for an answer that cannot be read."""
         try:
             return self._over_fastcgi(visit) if self.php.is_fpm else self._over_http(visit)
-        except (fastcgi.FastCgiError, http.client.HTTPException) as error:
+        except (fastcgi.FastCgiError, http.client.HTTPException, ValueError) as error:
             raise OSError(f"the shop answered nonsense: {error!r}") from error
 
     def _over_fastcgi(self, visit: Visit) -> tuple[int, bytes]:

@@ -25,6 +25,7 @@ RUSH_SHARE = 0.75
 THREADS = 8
 WAITING = 16
 FAILURE_PAUSE_S = 0.2
+STOP_S = 10.0
 
 
 @attrs.define(eq=False)
@@ -57,10 +58,11 @@ class Traffic:
             thread.start()
 
     def stop(self) -> None:
-        """End, and wait for the visits that are being answered."""
+        """End, and wait for the visits that are being answered, but not for a shop that hangs."""
         self._stopping.set()
+        deadline = time.monotonic() + STOP_S
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _arrive(self) -> None:
         visits = Visits(self.chance)

@@ -137,10 +137,11 @@ def test_the_page_with_too_many_statements(running: Running) -> None:
 
 
 def test_the_burner(running: Running) -> None:
-    """PHP-03: recommendations are nothing but CPU, in one function."""
+    """PHP-03: recommendations are nothing but CPU (or waiting for one), in one function."""
     _, _, record = running.record(Visit("GET", "/recommendations", 1))
-    executed_ms = record["ss"][0] / 1e6
-    assert executed_ms > 0.7 * record["ms"]
+    executed_ms, delayed_ms = (ns / 1e6 for ns in record["ss"])
+    assert executed_ms > 50
+    assert executed_ms + delayed_ms > 0.8 * record["ms"]
     assert record["sql"]["ms"] < 0.2 * record["ms"]
 
 
