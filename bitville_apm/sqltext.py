@@ -11,7 +11,8 @@ out the same whoever reads it: this module and `php/src/Statement.php` give equa
   bracket, or a word such as BETWEEN. `a - 5` keeps its minus.
 - A list of literals becomes its first item, in `(…)` or `[…]`, and so does a list of such lists. After VALUES only the
   first row stays, whatever the others hold, so that a bulk insert has one shape however long it is or where it was cut.
-- MySQL's `/*! … */` is code that the server runs: its marks are dropped, what it holds is read as SQL.
+- MySQL's `/*! … */` is code that the server runs: its marks are dropped, what it holds is read as SQL. An older server
+  skips it instead: where that one would find another end, inside a string, the rest of the text is one literal.
 - What is quoted and never closed takes the rest of the text with it, as one literal.
 - `unknown` takes the rest of the text for one literal at the first place where the dialects would read on differently:
   `\\'` in a string, `--x`, `#`, `/* /*`, `/*!`, `$tag$`, a quote in `[name]`. A shorter statement, but no value in it.
@@ -170,6 +171,9 @@ def _without_literals(sql: bytes, dialect: str) -> bytes:
     while token := match(sql, position):
         position = token.end()
         kind = token.lastindex
+        if runs_comment and kind != _OPENER and b"*/" in token[0]:
+            out.append(b"?")
+            break
         if kind == _LITERAL:
             out.append(b"?")
         elif kind == _WHITE:
@@ -187,7 +191,7 @@ def _without_literals(sql: bytes, dialect: str) -> bytes:
             if token[0] == b"*/" or b"!" in token[0]:
                 runs_comment = token[0] != b"*/"
             else:
-                end = _comment_end(sql, position, dialect)
+                end = -1 if runs_comment else _comment_end(sql, position, dialect)
                 if end < 0:
                     out.append(b"?")
                     break

@@ -5,7 +5,7 @@
  *
  * With VECTORS, the tab-separated vectors are checked here; each wrong one is a line of output, and the exit code 1.
  * Without, each line of standard input is {"sql": base64, "dialect": …} and is answered by {"statement": base64,
- * "fingerprint": …}; {"seconds": base64, "dialect": …} is answered by the time of reading the text uncut.
+ * "fingerprint": …}; {"seconds": base64, "dialect": …} is answered by the CPU time of reading the text uncut.
  */
 
 declare(strict_types=1);
@@ -52,9 +52,11 @@ $uncut = static function (string $sql, string $dialect): void {
 while (($line = fgets(STDIN)) !== false) {
     $asked = json_decode($line, true);
     if (isset($asked['seconds'])) {
-        $began = hrtime(true);
+        $before = getrusage();
         $uncut(base64_decode($asked['seconds']), $asked['dialect']);
-        $answer = ['seconds' => (hrtime(true) - $began) / 1e9];
+        $after = getrusage();
+        $answer = ['seconds' => $after['ru_utime.tv_sec'] - $before['ru_utime.tv_sec']
+            + ($after['ru_utime.tv_usec'] - $before['ru_utime.tv_usec']) / 1e6];
     } else {
         $statement = Statement::normalise(base64_decode($asked['sql']), $asked['dialect']);
         $answer = ['statement' => base64_encode($statement), 'fingerprint' => Statement::fingerprint($statement)];

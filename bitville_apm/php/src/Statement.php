@@ -105,6 +105,9 @@ final class Statement
             $text = $token[0];
             $position += strlen($text);
             $kind = count($token) - 1; // the groups after the one that matched are left out
+            if ($runsComment && $kind !== self::OPENER && strpos($text, '*/') !== false) {
+                return $out . '?';
+            }
             if ($kind === self::LITERAL) {
                 $out .= '?';
             } elseif ($kind === self::WHITE) {
@@ -121,7 +124,7 @@ final class Statement
                 if ($text === '*/' || strpos($text, '!') !== false) {
                     $runsComment = $text !== '*/';
                 } else {
-                    $position = self::commentEnd($sql, $position, $dialect);
+                    $position = $runsComment ? -1 : self::commentEnd($sql, $position, $dialect);
                     if ($position < 0) {
                         return $out . '?';
                     }
