@@ -20,8 +20,8 @@ from pathlib import Path
 import attrs
 
 PR_SET_PDEATHSIG = 1
-STOP_S = 30.0
-"""What the agent may take to stop (DAEMON-04); nobody here takes longer."""
+STOP_S = 35.0
+"""A little more than the 30 s that the agent may take to stop (DAEMON-04); nobody here takes longer."""
 TAIL_LINES = 15
 
 
