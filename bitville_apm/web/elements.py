@@ -179,14 +179,14 @@ def bar(part: float, whole: float, kind: str = "") -> Tag:
     return Tag("svg")(rect, class_=f"bar {kind}".rstrip())(**{"aria-hidden": "true", "focusable": "false"})
 
 
-def stack(parts: Sequence[tuple[str, float]], whole: float, kind: str = "stack") -> Tag:
+def stack(parts: Sequence[tuple[str, float]], whole: float, look: str = "stack") -> Tag:
     """Several parts of one whole side by side, each of a kind that the style sheet colours."""
     at, rects = 0.0, []
     for kind, part in parts:
         width = 100 * part / whole if whole > 0 else 0.0
         rects.append(Tag("rect")(x=f"{at:.2f}%", width=f"{width:.2f}%", height="100%", class_=f"of-{kind}"))
         at += width
-    return Tag("svg")(rects, class_=kind)(**{"aria-hidden": "true", "focusable": "false"})
+    return Tag("svg")(rects, class_=look)(**{"aria-hidden": "true", "focusable": "false"})
 
 
 @attrs.frozen

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from bitville_apm.collector import auth
+from bitville_apm.store.sqlite import Main
 from tests.browser.conftest import Visitor
 from tests.browser.records import EVIL, SLOW
 from tests.collector.rig import Rig
@@ -130,8 +132,6 @@ def test_the_keyboard_alone(visitor: Visitor) -> None:
 
 def test_logging_out(browser: Any, collector: Rig) -> None:
     """LIST-09: after logging out the cookie is worth nothing, also where somebody kept a copy of it."""
-    from tests.collector.rig import auth, Main  # noqa: I001
-
     token, hashed = auth.new_link()
     main = Main.open(collector.data)
     main.add_link(hashed, "admin", time.time() + 60)
