@@ -6,16 +6,14 @@
  * error behind. Including it twice does nothing more.
  */
 (static function () {
-    foreach (['set_error_handler', 'restore_error_handler', 'register_shutdown_function', 'hrtime'] as $function) {
-        if (!function_exists($function)) {
-            return;
-        }
-    }
-    $started = hrtime(true);
+    $started = function_exists('hrtime') ? hrtime(true) : 0;
     // A handler of our own, rather than `@`: it keeps error_get_last() as the application left it.
-    set_error_handler(static function () {
-        return true;
-    });
+    $quiet = function_exists('set_error_handler') && function_exists('restore_error_handler');
+    if ($quiet) {
+        set_error_handler(static function () {
+            return true;
+        });
+    }
     try {
         // Everything at once: with opcache a file costs 0.2 microseconds, and an upgrade in the middle of a request
         // cannot mix two versions.
@@ -41,6 +39,8 @@
     } catch (\Throwable $e) {
         // Nothing of ours may reach the application.
     } finally {
-        restore_error_handler();
+        if ($quiet) {
+            restore_error_handler();
+        }
     }
 })();

@@ -7,8 +7,8 @@
  */
 (static function () {
     try {
-        if (is_readable(__DIR__ . '/listener.php')) {
-            include __DIR__ . '/listener.php';
+        if (is_file(__DIR__ . '/listener.php')) {
+            @include __DIR__ . '/listener.php';
         }
     } catch (\Throwable $e) {
         // A page is worth more than its measurement.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,26 @@ def site() -> Iterator[Site]:
         yield Site(Path(root))
 
 
-@pytest.fixture(scope="session")
-def fpm() -> Iterator[Fpm]:
-    """One php-fpm for all tests: settings are read per request, so each test brings its own."""
+@contextmanager
+def running(client: bool) -> Iterator[Fpm]:
     require("php", fpm_binary())
     with tempfile.TemporaryDirectory(prefix="bv") as root:
-        server = Fpm(Path(root))
+        server = Fpm(Path(root), client)
         try:
             yield server
         finally:
             server.stop()
+
+
+@pytest.fixture(scope="session")
+def fpm() -> Iterator[Fpm]:
+    """One php-fpm for all tests: settings are read per request, so each test brings its own."""
+    with running(client=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def bare_fpm() -> Iterator[Fpm]:
+    """The same without the client."""
+    with running(client=False) as server:
+        yield server

@@ -231,9 +231,9 @@ def fpm_binary() -> str:
 
 
 class Fpm:
-    """A php-fpm with the client prepended, and a FastCGI client for it."""
+    """A php-fpm, with the client prepended or without, and a FastCGI client for it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, client: bool = True) -> None:
         self.socket = root / "fpm.sock"
         self.log = root / "fpm.log"
         configuration = root / "fpm.conf"
@@ -256,7 +256,14 @@ class Fpm:
         if as_root:
             options.append("-R")
         self.process = subprocess.Popen(
-            [binary, *options, f"-dauto_prepend_file={STUB}", "-dlog_errors=1", "-y", str(configuration)],
+            [
+                binary,
+                *options,
+                f"-dauto_prepend_file={STUB if client else ''}",
+                "-dlog_errors=1",
+                "-y",
+                str(configuration),
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -287,7 +294,6 @@ class Fpm:
         method: str = "GET",
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
-        client: bool = True,
         **parameters: str,
     ) -> Iterator[socket.socket]:
         """Send the request; what becomes of the connection is the caller's affair."""
@@ -305,8 +311,6 @@ class Fpm:
             "CONTENT_LENGTH": str(len(body)),
             "BITVILLE_APM_INI": str(site.ini),
         }
-        if not client:
-            values["PHP_VALUE"] = "auto_prepend_file="
         for name, value in (headers or {}).items():
             key = name.upper().replace("-", "_")
             values[key if key.startswith("CONTENT_") else f"HTTP_{key}"] = value

@@ -7,7 +7,10 @@ final class Client
     const VERSION = '0.1.0';
 
     /** What the client cannot do without; where one is disabled it stays off. */
-    const NEEDED = ['microtime', 'json_encode', 'parse_ini_file', 'random_bytes'];
+    const NEEDED = [
+        'set_error_handler', 'restore_error_handler', 'register_shutdown_function', 'hrtime', 'microtime',
+        'json_encode', 'parse_ini_file', 'random_bytes',
+    ];
 
     private static $booted = false;
     private static $config;
@@ -31,8 +34,12 @@ final class Client
             return;
         }
         self::$config = $config;
+        // Memory for the end of a request that has used up its own. A method of PHP's gives it back, because on
+        // entering a function of ours Excimer would first take its pending samples, which need memory, too.
+        $reserve = new \ArrayObject([str_repeat("\0", Limits::RESERVE_BYTES)]);
+        register_shutdown_function([$reserve, 'offsetUnset'], 0);
         self::$request = new Request($config, $loadedNs);
-        register_shutdown_function([self::class, 'shutdown'], 2);
+        register_shutdown_function([self::class, 'shutdown'], Limits::SHUTDOWN_AGAIN);
     }
 
     /** The request being measured; null when off, between two jobs, and in a forked child. */
@@ -75,7 +82,8 @@ final class Client
     /**
      * The end of the process's request.
      *
-     * It puts itself to the end of the queue twice: shutdown functions nest, and those of the application come first.
+     * It puts itself to the end of the queue again and again: shutdown functions nest, and those of the application
+     * come first.
      */
     public static function shutdown(int $again): void
     {
@@ -127,9 +135,12 @@ final class Client
         }
     }
 
-    /** Runs our own work so that nothing of it is thrown, printed, or left in error_get_last(). */
+    /** Runs our own work, if the client is on, so that nothing of it is thrown, printed or left in error_get_last(). */
     public static function quietly(callable $work)
     {
+        if (self::$config === null) {
+            return null;
+        }
         set_error_handler([self::class, 'silence']);
         try {
             return $work();

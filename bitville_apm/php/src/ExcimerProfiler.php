@@ -83,9 +83,7 @@ final class ExcimerProfiler implements Profiler
     {
         if ($this->profiler !== null) {
             $this->profiler->flush();
-            // Without its callback, or it would be called once more on destruction.
-            $this->profiler->clearFlushCallback();
-            $this->profiler = $this->timer = null;
+            $this->discard();
         }
         if ($this->stacks === []) {
             return null;
@@ -95,6 +93,17 @@ final class ExcimerProfiler implements Profiler
             'period_us' => (int) round($this->periodMs * 1000),
             'stacks' => Stacks::text($this->stacks, $bytes),
         ];
+    }
+
+    public function discard(): void
+    {
+        if ($this->profiler !== null) {
+            // Without its callback, or destruction would call that once more.
+            $this->profiler->clearFlushCallback();
+            $this->timer->stop();
+            $this->profiler->stop();
+            $this->profiler = $this->timer = null;
+        }
     }
 
     private function fold($log): void

@@ -6,6 +6,8 @@ final class Limits
 {
     /** One deadline for all of a hand-over after its first write: what a request may cost once it has answered. */
     const DEADLINE_MS = 50;
+    /** Times the client's shutdown function queues behind others: it runs after two levels of nested ones. */
+    const SHUTDOWN_AGAIN = 3;
     /** A hand-over slower than this is worth a line in the log. */
     const HANDOVER_WARN_MS = 40;
     /** The agent touches its heartbeat each second; three missed ones are no coincidence. */

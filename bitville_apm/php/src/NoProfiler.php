@@ -16,4 +16,8 @@ final class NoProfiler implements Profiler
     {
         return null;
     }
+
+    public function discard(): void
+    {
+    }
 }

@@ -15,4 +15,7 @@ interface Profiler
      * @param int $bytes most that its stacks may take
      */
     public function profile(int $bytes): ?array;
+
+    /** Ends the measurement and forgets it, without needing memory. */
+    public function discard(): void;
 }

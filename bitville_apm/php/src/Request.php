@@ -36,7 +36,6 @@ final class Request
     private $fatal;
     private $memory;
     private $pid;
-    private $reserve;
     private $over = false;
 
     /**
@@ -61,7 +60,6 @@ final class Request
         $this->route = $job === null ? null : $this->uri;
         $this->sql = $config->sql ? new Sql($config, $this->startNs) : null;
         $this->transport = new Transport($config);
-        $this->reserve = str_repeat("\0", Limits::RESERVE_BYTES);
         $this->meter = new Meter();
         $this->begin($loadedNs);
     }
@@ -160,7 +158,6 @@ final class Request
         $error = error_get_last();
         if ($this->fatal === null && $error !== null && ($error['type'] & self::FATAL) !== 0) {
             $this->fatal = $error;
-            $this->reserve = null;
         }
     }
 
@@ -179,7 +176,6 @@ final class Request
             'peak_bytes' => memory_get_peak_usage(),
             'current_bytes' => memory_get_usage(),
         ];
-        $this->reserve = null;
         $this->ownNs += hrtime(true) - $stoppedNs;
         if (!$byHand) {
             $this->noteFatal();
@@ -201,8 +197,7 @@ final class Request
     {
         if (!$this->over) {
             $this->over = true;
-            $this->profiler->stop();
-            $this->profiler->profile(0);
+            $this->profiler->discard();
         }
     }
 
@@ -242,6 +237,7 @@ final class Request
                 $record['server'] = $this->facts->server();
             }
         } else {
+            $this->profiler->discard();
             $record['sql'] = $this->sql === null ? null : $this->sql->totals();
         }
         $left = $this->leftOut($record, $room);

@@ -21,11 +21,6 @@ final class Transport
         $this->deadlineNs = $config->deadlineMs * 1000000;
     }
 
-    public function __destruct()
-    {
-        $this->close();
-    }
-
     /** Connects, or fails at once; also when the agent's backlog is full. */
     public function open(): bool
     {
@@ -34,7 +29,7 @@ final class Transport
             return false;
         }
         $stream = stream_socket_client('unix://' . $this->path, $code, $text, 0.01);
-        if (!is_resource($stream)) {
+        if ($stream === false) {
             return false;
         }
         stream_set_blocking($stream, false);
@@ -49,9 +44,7 @@ final class Transport
 
     public function close(): void
     {
-        if (is_resource($this->stream)) {
-            fclose($this->stream);
-        }
+        // The last reference: PHP closes it, also where fclose() is disabled.
         $this->stream = null;
     }
 
