@@ -155,7 +155,7 @@ class Ini:
         """One section as its class."""
         given = dict(self.parsed[section]) if self.parsed.has_section(section) else {}
         values: dict[str, Any] = dict(fixed)
-        fields = {f.name: f for f in attrs.fields(cls) if "read" in f.metadata}  # type: ignore[arg-type, misc]
+        fields = {f.name: f for f in attrs.fields(cls) if "read" in f.metadata}  # type: ignore[arg-type]
         for unknown in given.keys() - fields.keys():
             raise ConfigError(self.path, f"[{section}] has no key {unknown!r}; it knows {', '.join(sorted(fields))}")
         for name, field in fields.items():

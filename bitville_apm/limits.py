@@ -31,6 +31,11 @@ DEPTH = 64
 INTEGER_MIN = -(2**63)
 INTEGER_MAX = 2**63 - 1
 """SQLite and most consumers of JSON hold signed 64 bits; more would be an error far from its cause."""
+NUMBER_MAX = 2**53
+"""Counts, bytes and nanoseconds of one record: what JavaScript and a double can hold, and a thousand of which add up
+without leaving 64 bits."""
+MS_MAX = 1e11
+"""A duration, three years: no request, but a worker's job may be odd."""
 PROBLEMS = 20
 """Field errors reported for one record; a record broken in more places is described well enough."""
 
@@ -131,6 +136,8 @@ ANSWER_PROBLEMS = 2000
 """Wrong fields told in one answer; beyond it one a record. Keeps the answer within ANSWER_BYTES."""
 PROBLEM_CHARACTERS = 200
 """Of a field's path and of what is wrong with it, what an answer repeats."""
+LARGE_BLOCK_BYTES = 128 * KIB
+"""Memory blocks from here on go back to the system when freed: a body of 16 MiB must not stay for ever."""
 PARSERS = 2
 """Threads that read bodies: more would only take turns at the interpreter's lock."""
 AGENTS_KEPT = 1000

@@ -46,9 +46,8 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}(?:\1[0-9a-fA-F]{4}){2}\1[0
 
 Text = Annotated[str, Meta(min_length=1)]
 UnixSeconds = Annotated[float, Meta(ge=0, lt=1e11)]
-Milliseconds = Annotated[float, Meta(ge=0, lt=1e12)]
-Microseconds = Annotated[int, Meta(ge=0)]
-Number = Annotated[int, Meta(ge=0)]
+Milliseconds = Annotated[float, Meta(ge=0, le=limits.MS_MAX)]
+Number = Annotated[int, Meta(ge=0, le=limits.NUMBER_MAX)]
 Schedstat = tuple[Number, Number]
 """`/proc/PID/schedstat`: nanoseconds on a CPU, nanoseconds runnable but waiting for one."""
 
@@ -123,8 +122,8 @@ class Response(Struct, frozen=True, kw_only=True):
 class Cpu(Struct, frozen=True, kw_only=True):
     """getrusage; only where schedstat is not to be had, since a profiler's helper thread inflates it."""
 
-    user_us: Microseconds = 0
-    system_us: Microseconds = 0
+    user_us: Number = 0
+    system_us: Number = 0
 
 
 class Memory(Struct, frozen=True, kw_only=True):

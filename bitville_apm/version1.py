@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from bitville_apm import limits
 from bitville_apm.checks import Problem, Refused
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def _number(*candidates: Any) -> float | None:
 
 def _integer(*candidates: Any) -> int | None:
     value = _number(*candidates)
-    return None if value is None else int(value)
+    return int(value) if value is not None and 0 <= value <= limits.NUMBER_MAX else None
 
 
 def _text(*candidates: Any) -> str | None:
@@ -62,7 +63,7 @@ def started_and_ms(record: Version1) -> tuple[float, float]:
     problems = []
     if ms is None and start is not None and end is not None:
         ms = (end - start) * 1000
-    if ms is None or not 0 <= ms < 1e12:
+    if ms is None or not 0 <= ms <= limits.MS_MAX:
         problems.append(Problem("elapsed_ms", "no duration: elapsed_ms, timing.duration_ms or timing.elapsed_ms"))
     if start is None and end is not None:
         start = end - (ms or 0) / 1000
@@ -104,11 +105,12 @@ def memory_peak(record: Version1) -> int | None:
 def sql_totals(record: Version1) -> tuple[int, float]:
     """How many statements ran and their time together, ms."""
     sql = record.sql or {}
-    summary = sql.get("summary") if isinstance(sql.get("summary"), dict) else {}
+    found = sql.get("summary")
+    summary: dict[str, Any] = found if isinstance(found, dict) else {}
     listed = list(queries(record))
     n = _integer(sql.get("total_queries"), summary.get("total_queries"))
     ms = _number(sql.get("total_duration_ms"), summary.get("total_time_ms"))
-    return (len(listed) if n is None else n), (sum(q[1] for q in listed) if ms is None else ms)
+    return (len(listed) if n is None else n), (sum(q[1] for q in listed) if ms is None else min(max(0.0, ms), limits.MS_MAX))
 
 
 def queries(record: Version1) -> Iterator[tuple[str, float, Any]]:
@@ -119,7 +121,7 @@ def queries(record: Version1) -> Iterator[tuple[str, float, Any]]:
             text = _text(query.get("query"), query.get("sql"))
             if text is not None:
                 ms = _number(query.get("duration_ms"), query.get("time_ms")) or 0.0
-                yield text, max(0.0, ms), query.get("stack_trace", query.get("stack"))
+                yield text, min(max(0.0, ms), limits.MS_MAX), query.get("stack_trace", query.get("stack"))
 
 
 def edges(record: Version1) -> Mapping[str, Any] | None:
