@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the tests run against, besides Python packages: real PHP, nginx, supervisord, a browser.
+# What the tests run against, besides Python packages: real PHP, nginx, supervisord, a browser, and what reads etc/.
 # As root on Debian the missing ones are installed; elsewhere they are listed, and the tests that need them say so.
 set -eu
 
@@ -10,6 +10,8 @@ php-fpm8.2:php8.2-fpm
 nginx:nginx-light
 supervisord:supervisor
 chromium:chromium
+logrotate:logrotate
+systemd-analyze:systemd
 "
 # Without a command of their own: PHP extensions.
 EXTENSIONS="php8.2-sqlite3 php-excimer"
