@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -82,7 +81,7 @@ def inflated(body: bytes, encoding: str | None, most: int = limits.BODY_INFLATED
         for part in parts:
             size += len(part)
             if size > most:
-                plain.clear()  # before the exception keeps this frame alive
+                plain.clear()  # the exception may keep this frame alive for a while
                 raise HttpProblem(413, f"body larger than {most} bytes once decompressed; send smaller batches")
             plain.append(part)
     except (zlib.error, zstandard.ZstdError) as error:
@@ -93,13 +92,13 @@ def inflated(body: bytes, encoding: str | None, most: int = limits.BODY_INFLATED
 def _unzstd(body: bytes) -> Iterator[bytes]:
     """One whole frame, piece by piece.
 
-    It is fed in slices because one call inflates all it is given: 256 bytes are 64 blocks of 128 KiB at worst.
+    It is fed in slices because one call inflates all it is given: 64 bytes are 16 blocks of 128 KiB at worst.
     """
     frame = zstandard.ZstdDecompressor(max_window_size=limits.ZSTD_WINDOW_BYTES).decompressobj()
-    for start in range(0, len(body), 256):
+    for start in range(0, len(body), 64):
         if frame.eof:
             raise zstandard.ZstdError("something follows the frame")
-        yield frame.decompress(body[start : start + 256])
+        yield frame.decompress(body[start : start + 64])
     if not frame.eof or frame.unused_data:
         raise zstandard.ZstdError("cut, or something follows the frame")
 

@@ -173,6 +173,8 @@ READ_S = 10.0
 # --- Pages and API (design 7) -----------------------------------------------------------------------------
 PARAMETER_CHARACTERS = 2048
 """Longest value of a URL's parameter: as much as of a URL is kept for search."""
+ENDPOINTS_SHOWN = 5
+"""Of the heaviest endpoints, above the requests: enough to see whether one stands out."""
 FUNCTIONS_SHOWN = 100
 FUNCTION_SHOWN_MS = 1.0
 """On a page; below a millisecond a profile is mostly noise (PHP-03). The JSON has them all."""
@@ -180,6 +182,9 @@ FUNCTION_HOT = 0.05
 """Share of a request's time from which a function is a hot spot (PHP-03)."""
 STATEMENT_REPEATED = 10
 """Executions of one statement in one request from which a page calls it repeated: a list shown without a join."""
+CODE_CHARACTERS = 320
+CODE_BEGINNING = 240
+"""A statement or name longer than the first is shown by its beginning until a reader opens it: four lines."""
 FIELDS_OPEN = 8
 """A group of captured values as short as this stands open; a longer one is folded away."""
 FIELDS_SHOWN = 200

@@ -22,8 +22,8 @@ from bitville_apm.records import Line
 from bitville_apm.store.interface import Arrival
 
 _log = Logger()
-_ENVELOPE_BYTES = limits.KIB
-"""What an item may be longer than the record in it."""
+_LINE_MOST = limits.LINE_BYTES + limits.KIB
+"""A record and the envelope around it."""
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},"]', re.DOTALL)
 
 
@@ -138,12 +138,14 @@ def _split(plain: bytes, batch: bool) -> tuple[bool, Iterator[tuple[int, bytes]]
 
 
 def _lines(plain: bytes) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers; one at a time, so that a body is not held twice."""
+    """The lines that are not blank, with their numbers; one at a time, and of one that is too long only so much
+    that it still is, so that a body is not held twice.
+    """
     start, number = 0, 1
     while start < len(plain):
         end = plain.find(b"\n", start)
         end = len(plain) if end < 0 else end
-        line = plain[start:end].strip()
+        line = plain[start : min(end, start + _LINE_MOST + 1)].strip()
         if line:
             yield number, line
         start, number = end + 1, number + 1
@@ -178,7 +180,7 @@ def _scanned(plain: bytes) -> tuple[list[tuple[int, int]], int | None]:
 
 
 def _head_of(line: bytes) -> tuple[bytes, _Head]:
-    if len(line) > limits.LINE_BYTES + _ENVELOPE_BYTES:
+    if len(line) > _LINE_MOST:
         raise Refused([Problem("", f"longer than {limits.LINE_BYTES} bytes")], "oversize")
     try:
         return line, _head.decode(line)

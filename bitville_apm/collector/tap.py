@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from bitville_apm.store.sqlite.files import StoreError
 from bitville_apm.web.app import resource
 
 _log = Logger()
+_M_MMAP_THRESHOLD = -3
 
 
 class Options(usage.Options):
@@ -68,6 +70,7 @@ class Collector(service.Service):
     def startService(self) -> None:
         """Open, listen, and say so. What keeps it from doing that ends the process with one line."""
         super().startService()  # type: ignore[no-untyped-call]
+        _return_large_blocks()
         section = self.config.collector
         try:
             section.data.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -91,10 +94,9 @@ class Collector(service.Service):
             pages = resource(store, auth, self.reactor, section.certificate is not None)
             self._port = self._listen(section, LimitedSite(app.resource(pages), self.reactor))
             self._ingest.start()
-            host, port = section.listen.host, self._port.getHost().port
-            scheme = "https" if section.certificate else "http"
-            shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104
-            url = ensure_way_in(store.main, section.data / "login.url", f"{scheme}://{shown}:{port}", now)
+            listens = attrs.evolve(section.listen, port=self._port.getHost().port)
+            base_url = attrs.evolve(section, listen=listens).base_url
+            url = ensure_way_in(store.main, section.data / "login.url", base_url, now)
         except StoreError as error:
             self._give_up(str(error))
         except CannotListenError as error:
@@ -102,9 +104,11 @@ class Collector(service.Service):
         except OSError as error:
             self._give_up(f"{error.filename or section.data}: {error.strerror}; [collector] data must be writable")
         _log.info(
-            "Bitville APM collector {version} listens on {address}:{port}, data in {data}",
-            version=__version__, address=host, port=port, data=str(section.data),
-        )  # fmt: skip
+            "Bitville APM collector {version} listens on {address}, data in {data}",
+            version=__version__,
+            address=str(listens),
+            data=str(section.data),
+        )
         if url:
             _log.info("open {url} to log in", url=url)
 
@@ -142,6 +146,15 @@ class Collector(service.Service):
         """Take nothing more, commit what was taken, close the files."""
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
+
+
+def _return_large_blocks() -> None:
+    """Let glibc give large blocks back as soon as they are free, so that one large body is not held for ever.
+
+    By itself it would move its threshold up to the largest block it ever saw. Another C library does as it does.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, limits.LARGE_BLOCK_BYTES)
 
 
 def _result(listening: Deferred[IListeningPort]) -> Any:

@@ -143,9 +143,7 @@ class Rig:
         finally:
             main.close()
 
-    def ask(
-        self, method: str, path: str, body: bytes | None = None, key: str | None = None, **headers: str
-    ) -> Answer:
+    def ask(self, method: str, path: str, body: bytes | None = None, key: str | None = None, **headers: str) -> Answer:
         """One request; underscores in the names of headers stand for hyphens."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         sent = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -99,7 +99,7 @@ class StoreContract:
         """A new, empty store at noon of `NOON`'s day."""
         raise NotImplementedError
 
-    @pytest.fixture()
+    @pytest.fixture
     def opened(self) -> Iterator[Open]:
         with self.open() as opened:
             yield opened

@@ -81,7 +81,9 @@ def died(id: str, at: float = NOON, ms: float = 50.0, **more: Any) -> Arrival:
     return request("died", body, **more)
 
 
-def frame(at: float = NOON, *, project: str = "shop", host: str = "web1", id: str | None = None, **more: Any) -> Arrival:
+def frame(
+    at: float = NOON, *, project: str = "shop", host: str = "web1", id: str | None = None, **more: Any
+) -> Arrival:
     """A frame (wire.md 6)."""
     body = {"id": id or new_id(), "at": at, "secs": 10, "v": 2, **more}
     line = records.read_body("frame", json.dumps(body).encode(), 0)
