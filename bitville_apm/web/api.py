@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from bitville_apm import limits
 from bitville_apm.http import HttpProblem, answer_problem
+from bitville_apm.store.interface import TooSlow
 from bitville_apm.web.access import Access, Visit, authorised
 from bitville_apm.web.detail import detail_json
 from bitville_apm.web.parameters import Parameters, ordered, search_of, wrong
@@ -41,6 +42,8 @@ def problem_of(request: Request, failure: Failure) -> HttpProblem:
         return HttpProblem(405, message, headers={"Allow": allowed})
     if isinstance(error, HTTPException):
         return HttpProblem(404, f"no route {request.path.decode('utf-8', 'replace')}")
+    if isinstance(error, TooSlow):
+        return HttpProblem(503, f"this took longer than {limits.READ_S:.0f} s; ask for a shorter time")
     _log.failure("request failed", failure=failure)
     return HttpProblem(500, "Internal error; the log of the collector says more")
 

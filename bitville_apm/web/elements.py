@@ -11,6 +11,7 @@ from twisted.web.server import Request
 from twisted.web.template import Flattenable, Tag, XMLFile, flattenString, tags
 
 import bitville_apm
+from bitville_apm import limits
 from bitville_apm.web import words
 from bitville_apm.web.access import FORM_TOKEN
 from bitville_apm.web.parameters import SPANS
@@ -130,7 +131,7 @@ def _project(name: str | None) -> str:
 
 def current(tag: Tag, yes: bool) -> Tag:
     """A link, marked when it leads to where the reader is."""
-    return tag(**{"aria-current": "true"}) if yes else tag
+    return tag(**{"aria-current": "page"}) if yes else tag
 
 
 def ranges(frame: Frame, now: float) -> Tag:
@@ -221,9 +222,9 @@ def table(caption: str, columns: Sequence[Column], rows: list[Tag], kind: str = 
 
 def folded(text: str) -> Tag:
     """Code, of which a long one is shown by its beginning until it is opened."""
-    if len(text) <= 320:
+    if len(text) <= limits.CODE_CHARACTERS:
         return tags.code(text)
-    return tags.details(tags.summary(tags.code(text[:240], " …")), tags.code(text), class_="code")
+    return tags.details(tags.summary(tags.code(text[: limits.CODE_BEGINNING], " …")), tags.code(text), class_="code")
 
 
 def number(text: str, **attributes: Flattenable) -> Tag:

@@ -25,9 +25,25 @@ def sections_of(detail: Detail) -> list[tuple[str, Rows]]:
         ("Context", record.get("context", record.get("custom"))),
         ("Server", {**_mapping(record.get("server")), **_mapping(record.get("php"))}),
         ("Trace", record.get("trace")),
+        ("Left out to keep the client cheap", record.get("sampled_down")),
+        ("Record", _record(detail)),
     ]
     sections = ((title, rows_of(value)) for title, value in found)
     return [(title, rows) for title, rows in sections if rows]
+
+
+def _record(detail: Detail) -> dict[str, Any]:
+    known = {
+        "id": detail.found.id,
+        "id of the client": detail.client_id,
+        "kind": {"end": "request", "v1": "request, first version", "died": "died request"}.get(
+            detail.kind, detail.kind
+        ),
+        "received by the agent": words.moment(detail.recv_ms / 1000),
+        "waited in front of PHP, ms": detail.record.get("queue_ms"),
+        "cost of the client, µs": detail.record.get("client_us"),
+    }
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def rows_of(value: Any) -> Rows:
@@ -35,13 +51,13 @@ def rows_of(value: Any) -> Rows:
     if value in (None, "", [], {}):
         return []
     if not isinstance(value, dict | list):
-        return [("", words.cut(value, limits.FIELD_CHARACTERS))]
+        return [("", words.cut(value))]
     rows: Rows = []
     for name, text in _leaves(value, ""):
         if len(rows) == limits.FIELDS_SHOWN:
             rows.append(("…", "more than can be shown; the JSON of this page has them all"))
             break
-        rows.append((words.cut(name, limits.FIELD_CHARACTERS), words.cut(text, limits.FIELD_CHARACTERS)))
+        rows.append((words.cut(name), words.cut(text)))
     return rows
 
 
@@ -78,8 +94,15 @@ def connections_of(detail: Detail) -> Sequence[str]:
         user = f"{place['user']}@" if place.get("user") else ""
         port = f":{place['port']}" if place.get("port") else ""
         base = f"/{place['database']}" if place.get("database") else ""
-        names.append(words.cut(f"{place.get('driver') or ''} {user}{place.get('host') or ''}{port}{base}".strip(), 200))
+        names.append(words.cut(f"{place.get('driver') or ''} {user}{place.get('host') or ''}{port}{base}".strip()))
     return [name for name in names if name]
+
+
+def is_cut(detail: Detail) -> bool:
+    """Whether the client sent only some of the statements."""
+    sql = _mapping(detail.record.get("sql"))
+    summary, meta = _mapping(sql.get("summary")), _mapping(detail.record.get("_meta"))
+    return bool(sql.get("truncated") or summary.get("queries_truncated") or meta.get("sql_truncated"))
 
 
 def fatal_of(detail: Detail) -> tuple[str, str] | None:
@@ -89,6 +112,4 @@ def fatal_of(detail: Detail) -> tuple[str, str] | None:
         return None
     place = error.get("file") or ""
     line = f":{error['line']}" if error.get("line") is not None else ""
-    return words.cut(error.get("message") or "no message", 4 * limits.FIELD_CHARACTERS), words.cut(
-        f"{place}{line}", 500
-    )
+    return words.cut(error.get("message") or "no message"), words.cut(f"{place}{line}", 500)

@@ -168,7 +168,7 @@ def _row(found: Found, longest: float, many: bool) -> Tag:
             class_="name",
         ),
         tags.td(status(found.status, found.died)),
-        number(words.count(found.sql_count)),
+        number(words.NOTHING if found.died else words.count(found.sql_count)),
         number(words.milliseconds(found.sql_ms) if found.sql_count else words.NOTHING),
         number(words.milliseconds(found.cpu_ms)),
         number(words.bytes_(found.memory_peak_bytes)),

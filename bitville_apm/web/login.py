@@ -67,6 +67,8 @@ class Login:
             request.setResponseCode(403)
             text = tags.p("It was used before, is too old, or was not copied whole.")
             return await self._page(request, "This link no longer works", text, new_link())
+        if session is not None:
+            await self.access.auth.log_out(session)
         self.access.set_cookie(request, new)
         return redirect(request, "/")
 

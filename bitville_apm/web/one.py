@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
 from twisted.web.template import Flattenable, Tag, tags
 
 from bitville_apm import limits
@@ -11,7 +12,7 @@ from bitville_apm.requests import External, StatementUse
 from bitville_apm.web import words
 from bitville_apm.web.detail import Detail, FunctionUse
 from bitville_apm.web.elements import Column, bar, details, filled, folded, number, stack, status, table, time
-from bitville_apm.web.fields import connections_of, fatal_of, sections_of
+from bitville_apm.web.fields import connections_of, fatal_of, is_cut, sections_of
 from bitville_apm.web.scope import Scope, request_url
 
 PARTS = {
@@ -22,6 +23,11 @@ PARTS = {
     "rest": "Other waiting",
 }
 """What a request's time is made of, in the order of its bar."""
+
+STATES = {"R": "running", "S": "sleeping", "D": "waiting for the disk (uninterruptible)", "T": "stopped", "Z": "dead"}
+"""What the letters of /proc/PID/stat mean."""
+
+_AROUND_S = 1800
 
 
 def parts_of(detail: Detail) -> list[tuple[str, float]]:
@@ -53,12 +59,17 @@ def request_body(detail: Detail) -> Tag:
     found = detail.found
     fatal = fatal_of(detail)
     scope = Scope(project=found.project)
+    around = attrs.evolve(scope, last=None, start=found.at - _AROUND_S, end=found.at + _AROUND_S)
     return filled(
         "request",
         back=scope.url("/"),
-        title=words.cut(f"{found.method} {found.url}".strip() or found.endpoint, 2 * limits.FIELD_CHARACTERS),
+        title=words.cut(f"{found.method} {found.url}".strip() or found.endpoint),
         status=status(found.status, found.died, fatal is not None),
-        endpoint=tags.a(found.endpoint, href=scope.url("/", endpoint=found.endpoint or None, last="24h")),
+        endpoint=tags.a(
+            found.endpoint,
+            href=around.url("/", endpoint=found.endpoint or None),
+            title="Requests of this endpoint in the same hour",
+        ),
         when=[time(found.at, "full"), " ", time(found.at, "ago")],
         alarm=_alarm(detail, fatal),
         facts=_facts(detail),
@@ -92,42 +103,32 @@ def _alarm(detail: Detail, fatal: tuple[str, str] | None) -> Flattenable:
     if detail.found.died:
         message = "The process ended before the request did: killed, crashed, or out of its time limit."
         state = detail.record.get("state")
-        seen = (
-            [tags.p("When last seen its process was in state ", tags.code(words.cut(state, 100)), ".")] if state else []
-        )
-        return tags.div(tags.strong("This request died"), tags.p(message), seen, class_="alarm", role="note")
+        if isinstance(state, str):
+            message += f" When last seen it was {STATES.get(state, words.cut(state))}."
+        return tags.div(tags.strong("This request died"), tags.p(message), class_="alarm", role="note")
     return ""
 
 
 def _facts(detail: Detail) -> list[Tag]:
     found, request = detail.found, detail.request
     whole = found.duration_ms
-    facts: list[tuple[str, Flattenable, Flattenable]] = [
-        ("Duration", words.milliseconds(whole), ""),
-        (
-            "SQL",
-            words.milliseconds(found.sql_ms),
-            f"{words.count(found.sql_count)} statements · {words.share(found.sql_ms, whole)}",
-        ),
-        ("CPU", words.milliseconds(found.cpu_ms), words.share(found.cpu_ms, whole)),
-    ]
+    ran = f"{words.count(found.sql_count)} statements · {words.share(found.sql_ms, whole)}"
+    facts = [("Duration", words.milliseconds(whole), "")]
+    if not found.died:
+        facts.append(("SQL", words.milliseconds(found.sql_ms), ran))
+    facts.append(("CPU", words.milliseconds(found.cpu_ms), words.share(found.cpu_ms, whole)))
     if request is not None and request.queue_us is not None:
-        facts.append(
-            (
-                "Waited for a CPU",
-                words.milliseconds(request.queue_us / 1000),
-                words.share(request.queue_us / 1000, whole),
-            )
-        )
+        waited = request.queue_us / 1000
+        facts.append(("Waited for a CPU", words.milliseconds(waited), words.share(waited, whole)))
     facts += [
         ("Memory, peak", words.bytes_(found.memory_peak_bytes), ""),
         ("Host", found.host, ""),
         ("Project", found.project, ""),
     ]
     if found.release:
-        facts.append(("Release", words.cut(found.release, 100), ""))
+        facts.append(("Release", words.cut(found.release), ""))
     if request is not None and request.client:
-        facts.append(("Client", words.cut(request.client, 100), words.cut(request.agent or "", 100)))
+        facts.append(("Client", words.cut(request.client), words.cut(request.agent or "")))
     return [
         tags.div(tags.dt(name), tags.dd(value, tags.small(note) if note and note != words.NOTHING else ""))
         for name, value, note in facts
@@ -155,6 +156,9 @@ def _composition(detail: Detail) -> Flattenable:
 
 
 def _functions(detail: Detail) -> Flattenable:
+    if detail.found.died:
+        text = "What it ran is not known: a request says that at its end."
+        return _panel("Functions and statements", "", tags.div(tags.p(text), class_="empty"))
     if not detail.functions:
         text = "This record has no profile: it was faster than the threshold, or no profiler is installed."
         return _panel("Functions", "", tags.div(tags.p(text), class_="empty"))
@@ -183,7 +187,7 @@ def _function(use: FunctionUse, whole: float, heaviest: float, memory: bool) -> 
     hot = whole > 0 and own / whole >= limits.FUNCTION_HOT
     mark = tags.span("hot", class_="pill hot", title="5 % of the request or more is spent in itself") if hot else ""
     row = tags.tr(
-        tags.td(tags.code(words.cut(use.name, limits.FIELD_CHARACTERS)), " ", mark, class_="name"),
+        tags.td(tags.code(words.cut(use.name)), " ", mark, class_="name"),
         tags.td(words.milliseconds(use.self_ms), class_="num strong"),
         tags.td(bar(own, heaviest, "hot" if hot else ""), class_="bars"),
         number(words.share(use.self_ms, whole)),
@@ -196,6 +200,8 @@ def _function(use: FunctionUse, whole: float, heaviest: float, memory: bool) -> 
 
 def _statements(detail: Detail) -> Flattenable:
     uses, found = detail.statements, detail.found
+    if found.died:
+        return ""
     if not uses:
         text = "None was captured." if found.sql_count else "This request ran none."
         return _panel("Statements", "", tags.div(tags.p(text), class_="empty"))
@@ -212,6 +218,8 @@ def _statements(detail: Detail) -> Flattenable:
     said = f"{words.count(found.sql_count)} executed, {words.count(len(uses))} different"
     if len(rows) < len(uses):
         said += f", the first {len(rows)} shown"
+    if is_cut(detail):
+        said += ", the rest counted but not sent"
     places = connections_of(detail)
     if places:
         said += f"; on {', '.join(places[:3])}"
@@ -247,7 +255,7 @@ def _external(calls: Sequence[External], whole: float) -> Flattenable:
     heaviest = max(call.ms for call in calls)
     rows = [
         tags.tr(
-            tags.td(tags.code(words.cut(call.target, 300)), class_="name"),
+            tags.td(tags.code(words.cut(call.target)), class_="name"),
             tags.td(words.milliseconds(call.ms), class_="num strong"),
             tags.td(bar(call.ms, heaviest, "external"), class_="bars"),
             number(words.share(call.ms, whole)),

@@ -26,8 +26,6 @@ from bitville_apm.web.scope import Scope, request_url
 from bitville_apm.web.static import Static
 from bitville_apm.web.tops import top_body
 
-ENDPOINTS_SHOWN = 5
-
 
 @attrs.define(eq=False, slots=False)
 class Pages:
@@ -145,7 +143,7 @@ class Pages:
         if shown.filtered or search.after is not None:
             return shown
         range_ = scope.range(now)
-        top = await self.questions.top(projects, "endpoint", range_, scope.host, ENDPOINTS_SHOWN)
+        top = await self.questions.top(projects, "endpoint", range_, scope.host, limits.ENDPOINTS_SHOWN)
         return attrs.evolve(shown, endpoints=top)
 
     async def _top(self, visit: Visit) -> tuple[Scope, Top]:

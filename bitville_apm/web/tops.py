@@ -65,7 +65,7 @@ def endpoints_panel(top: Top, scope: Scope) -> Tag:
     )
     return tags.section(
         tags.div(
-            tags.h2("Where the time went ", window(scope, scope.start, scope.end)),
+            tags.h2("Where the time went ", window(scope, top.range.start, top.range.end)),
             tags.span(
                 "All ",
                 tags.a("endpoints", href=scope.url("/top", dimension="endpoint")),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
+from bitville_apm import limits
+
 NOTHING = "\u2013"
 _SPACE = "\u202f"
 _UNSHOWN = dict.fromkeys(
@@ -74,7 +76,7 @@ def clean(text: str) -> str:
     return text.translate(_UNSHOWN)
 
 
-def cut(text: object, most: int) -> str:
+def cut(text: object, most: int = limits.FIELD_CHARACTERS) -> str:
     """Text of at most so many characters, saying how many more there are."""
     plain = str(text)
     return plain if len(plain) <= most else f"{plain[:most]} … ({len(plain) - most:,} more characters)"

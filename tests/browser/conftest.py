@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
+from playwright.sync_api import sync_playwright
 
 from tests.browser.records import records
 from tests.collector.rig import Rig, item, running
@@ -24,8 +25,7 @@ FLAGS = (
 def browser() -> Iterator[Any]:
     """Debian's chromium, headless."""
     require("chromium")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
         yield started
         started.close()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from twisted.internet.defer import fail
 
 from bitville_apm import limits
 from bitville_apm.records import canonical_id
+from bitville_apm.store.interface import TooSlow
 from tests.web.world import NOW, World, end_record, top_row
 
 ID = end_record()["id"]
@@ -132,6 +134,14 @@ def test_routes_that_do_not_exist() -> None:
     answer = world().ask("/api/nothing")
     assert answer.status == 404
     assert "/api/nothing" in answer.json()["message"]
+
+
+def test_a_question_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LIST-04: a question given up by the store says what to do, and is not called our failure."""
+    w = world()
+    monkeypatch.setattr(w.store, "search", lambda *_: fail(TooSlow()))
+    answer = w.ask("/api/search", key=w.key("shop"))
+    assert (answer.status, "shorter time" in answer.json()["message"]) == (503, True)
 
 
 def test_our_own_errors(monkeypatch: pytest.MonkeyPatch) -> None:
