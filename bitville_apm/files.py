@@ -28,6 +28,13 @@ def replace(path: Path, data: bytes, mode: int = 0o600) -> None:
         raise
 
 
+def make_private(path: Path) -> None:
+    """Make a directory, and those above it that are missing, for its owner alone. Raises `OSError`. Blocks."""
+    for directory in (*reversed(path.parents), path):
+        if not directory.is_dir():
+            directory.mkdir(mode=0o700, exist_ok=True)
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

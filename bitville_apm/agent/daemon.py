@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -18,7 +19,7 @@ from twisted.python.failure import Failure
 from bitville_apm import __version__, limits
 from bitville_apm.agent.listener import PhpSource
 from bitville_apm.agent.pipeline import Pipeline
-from bitville_apm.agent.socketfile import CannotListen
+from bitville_apm.agent.socketfile import CannotListen, lock
 from bitville_apm.agent.spool import Spool
 from bitville_apm.agent.vitals import Vitals
 from bitville_apm.agent.worker import Worker
@@ -42,6 +43,7 @@ class AgentService(Service):
     workers: Sequence[Worker]
     listen_health: Callable[[AgentService], Deferred[IListeningPort]]
     health_address: str
+    state: Path
     now: Callable[[], float]
     vitals: Vitals = attrs.field(init=False)
     started: float = 0.0
@@ -52,8 +54,9 @@ class AgentService(Service):
     # --- life -----------------------------------------------------------------------------------------------
 
     def privilegedStartService(self) -> None:
-        """Take every address; `SystemExit` when one of them cannot be had."""
+        """Take the state directory and every address; `SystemExit` when one of them cannot be had."""
         try:
+            lock(self.state / "agent.lock")
             for source in self.sources:
                 source.listen()
             outcome: list[IListeningPort | Failure] = []
@@ -90,10 +93,10 @@ class AgentService(Service):
         Deferred.fromCoroutine(self._start()).addErrback(self._not_started)
 
     def _terminated(self, *_: object) -> None:
-        _log.info("SIGTERM received")
         self.reactor.callFromThread(self._end)
 
     def _end(self) -> None:
+        _log.info("SIGTERM received")
         if self.running:
             self.reactor.stop()
 

@@ -76,7 +76,7 @@ class Disk:
 
     def open(self) -> Found:
         """Read what is there and begin a new run. Never fails because of data; `OSError` when the disk does."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_private(self.directory)
         kept, sure = cursors.read(self.directory / "cursor")
         self._segments = [
             _Segment(*place, self.directory / name)

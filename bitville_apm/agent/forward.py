@@ -135,7 +135,7 @@ class Forward:
         """For health: ok, degraded, failing."""
         if self.held:
             return "failing"
-        return "degraded" if self.keyless or self.breaker.state != "closed" or self.journal.failing else "ok"
+        return "degraded" if self.keyless or self.breaker.failure_count or self.journal.failing else "ok"
 
     def statistics(self) -> dict[str, Any]:
         """The breaker and the sender in numbers, without the URL: health shows it to anybody on this machine."""
@@ -278,5 +278,5 @@ class Forward:
 
 
 def _save(path: Path, data: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.make_private(path.parent)
     files.replace(path, data)

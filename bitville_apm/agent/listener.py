@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 import attrs
+import msgspec
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.interfaces import IHalfCloseableProtocol, IListeningPort
@@ -41,7 +42,19 @@ from bitville_apm.records import Line
 _log = Logger()
 _UCRED = struct.Struct("3i")
 _TICKS = int(limits.LINE_START_S) + 1
-_UNANSWERED = ('"begin"', '"route"', '"spooled"', '"count"')
+_UNANSWERED = ("begin", "route", "spooled", "count")
+"""A client waits for one answer, to its end line: an answer to one of these would be taken for that."""
+
+
+class _Head(msgspec.Struct):
+    t: str = ""
+
+
+def _is_answered(line: bytes) -> bool:
+    try:
+        return msgspec.json.decode(line, type=_Head).t not in _UNANSWERED
+    except msgspec.MsgspecError:
+        return True
 
 
 @implementer(IHalfCloseableProtocol)
@@ -355,7 +368,7 @@ class PhpSource:
                 "{name}: {n} lines refused: {why} ({fields})", name=self.name, n=n, why=refused.reason, fields=fields
             )
         kept = self.pipeline.refuse(refused, line)
-        if any(f'"t":{kind}'.encode() in line[:64] for kind in _UNANSWERED):
+        if not _is_answered(line):
             kept.addErrback(lambda failure: failure.trap(OSError))
             return
         connection.unanswered += 1

@@ -41,7 +41,7 @@ class Quarantine:
 
     def _listed(self) -> list[tuple[str, int]]:
         if self._known is None:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.make_private(self.directory)
             with os.scandir(self.directory) as entries:
                 self._known = sorted((e.name, e.stat().st_size) for e in entries if _OWN.match(e.name))
             self.file_count, self.total_bytes = len(self._known), sum(size for _, size in self._known)

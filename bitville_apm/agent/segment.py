@@ -31,12 +31,13 @@ would make it longer than 4 MiB, or with its run. All numbers are little-endian.
 A payload is one line of JSON, so it cannot hold the magic's newline: every magic in a file begins a record,
 unless that file is damaged.
 
-Recovery. A head has a check of its own so that its length can be trusted: bytes that are the beginning of a
-record and end with the file are a *torn tail*, which was never acknowledged, and are cut off at the next start
-(zeros likewise: some file systems leave them after a power cut). Anything else that is no whole record is
-*damage*: reading goes on at the next byte where a whole record of this run begins, and the gap in the sequence
-is what was lost. Behind the last whole record of a segment each magic counts as one lost record, at least one;
-the header of the next segment, by its first sequence or by what it says of the run before, replaces that count.
+Recovery. A head has a check of its own so that a record that is merely cut can be told: bytes that are the
+beginning of a record and end with the file are a *torn tail*, which was never acknowledged, and are cut off at
+the next start (zeros likewise: some file systems leave them after a power cut). Anything else that is no whole
+record is *damage*: reading goes on at the next byte where a whole record of this run begins, and the gap in the
+sequence is what was lost. Behind the last whole record of a segment each magic counts as one lost record, at
+least one; the header of the next segment, by its first sequence or by what it says of the run before, replaces
+that count.
 """
 
 from __future__ import annotations
@@ -198,18 +199,16 @@ def _walk(data: bytes, run: int, position: int) -> Iterator[tuple[int, int, Reco
     size = len(data)
     while position < size:
         head = _head(data, position, run)
-        if head is not None:
-            end = position + HEAD_BYTES + head[1]
-            if end > size:
-                yield position, -1, None
-                return
-            yield position, end, _record(data, position, head)
+        end = position + HEAD_BYTES + head[1] if head is not None else 0
+        record = _record(data, position, head) if head is not None and end <= size else None
+        if record is not None:
+            yield position, end, record
             position = end
             continue
-        if _is_torn(data, position):
+        found = data.find(_MAGIC, position + 1)
+        if found < 0 and (end > size or _is_torn(data, position)):
             yield position, -1, None
             return
-        found = data.find(_MAGIC, position + 1)
         following = size if found < 0 else found
         yield position, following, None
         position = following

@@ -21,6 +21,25 @@ class CannotListen(Exception):
     """Why a socket cannot be made, and what to do."""
 
 
+def lock(path: Path) -> int:
+    """Hold a lock file as long as the descriptor it gives back is open. Raises `CannotListen`.
+
+    The file stays behind: the one who removes a lock file takes it from under somebody else.
+    """
+    descriptor = -1
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if descriptor >= 0:
+            os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise CannotListen(f"{path}: another agent holds this; stop it first") from None
+        raise CannotListen(f"{path}: {error.strerror}; the agent's user must own {path.parent}") from None
+    return descriptor
+
+
 @attrs.define(eq=False)
 class SocketFile:
     """A socket's path with the mode and group it is to have."""
@@ -33,17 +52,9 @@ class SocketFile:
     def claim(self) -> None:
         """Make sure that nobody else listens there, and that the path is free. Raises `CannotListen`."""
         self._group_id()
+        self._lock = lock(self.path.with_name(self.path.name + ".lock"))
         try:
-            self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            self._lock = os.open(
-                self.path.with_name(self.path.name + ".lock"),
-                os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,
-                0o600,
-            )
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._clear()
-        except BlockingIOError:
-            raise CannotListen(f"{self.path}: another agent listens here; stop it first") from None
         except OSError as error:
             raise CannotListen(f"{self.path}: {error.strerror}; the agent's user must own {self.path.parent}") from None
 

@@ -108,7 +108,7 @@ def _contents(path: Path) -> bytes:
         raise
     except OSError as error:
         raise Broken(error.strerror or str(error)) from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise Broken("not a regular file")
@@ -116,7 +116,10 @@ def _contents(path: Path) -> bytes:
             raise Broken("more than one link")
         if status.st_size > limits.LINE_BYTES:
             raise Broken(f"longer than {limits.LINE_BYTES} bytes")
-        return file.read(limits.LINE_BYTES)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(limits.LINE_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def remove(directory: Path, names: list[str]) -> None:

@@ -116,6 +116,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         workers=[*workers, beat],
         listen_health=_health_listener(settings, reactor),
         health_address=str(settings.agent.health),
+        state=settings.agent.state,
         now=time.time,
     )
     service.vitals = Vitals(

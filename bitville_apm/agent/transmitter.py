@@ -58,7 +58,7 @@ class _TooLong(Exception):
     pass
 
 
-class _QuietFactory(HTTPConnectionPool._factory):  # type: ignore[misc]
+class _QuietFactory(HTTPConnectionPool._factory):  # type: ignore[misc, valid-type]
     """A connection more or less is nothing to log."""
 
     noisy = False
