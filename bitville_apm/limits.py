@@ -176,6 +176,8 @@ PARAMETER_CHARACTERS = 2048
 ENDPOINTS_SHOWN = 5
 """Of the heaviest endpoints, above the requests: enough to see whether one stands out."""
 FUNCTIONS_SHOWN = 100
+ROWS_OPEN = 20
+"""Of a request's functions and statements, those on the page at once; the rest is folded below them."""
 FUNCTION_SHOWN_MS = 1.0
 """On a page; below a millisecond a profile is mostly noise (PHP-03). The JSON has them all."""
 FUNCTION_HOT = 0.05

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -223,8 +224,16 @@ def table(caption: str, columns: Sequence[Column], rows: list[Tag], kind: str = 
 def folded(text: str) -> Tag:
     """Code, of which a long one is shown by its beginning until it is opened."""
     if len(text) <= limits.CODE_CHARACTERS:
-        return tags.code(text)
-    return tags.details(tags.summary(tags.code(text[: limits.CODE_BEGINNING], " …")), tags.code(text), class_="code")
+        return tags.code(_breakable(text))
+    return tags.details(
+        tags.summary(tags.code(text[: limits.CODE_BEGINNING], " …")), tags.code(_breakable(text)), class_="code"
+    )
+
+
+def _breakable(text: str) -> list[Flattenable]:
+    """A list without spaces, as SQL has them, may begin a new line after each comma."""
+    first, *rest = re.split(r"(?<=,)(?=\S)", text)
+    return [first, *((tags.wbr(), part) for part in rest)]
 
 
 def number(text: str, **attributes: Flattenable) -> Tag:

@@ -21,6 +21,7 @@ PARTS = {
     "cpu": "CPU",
     "queue": "Waiting for a CPU",
     "rest": "Other waiting",
+    "php": "PHP and what was not measured",
 }
 """What a request's time is made of, in the order of its bar."""
 
@@ -51,7 +52,8 @@ def parts_of(detail: Detail) -> list[tuple[str, float]]:
         left -= taken
         if taken > 0:
             parts.append((name, taken))
-    return [*parts, ("rest", left)] if left > 0 else parts
+    rest = "php" if request.cpu_us is None else "rest"
+    return [*parts, (rest, left)] if left > 0 else parts
 
 
 def request_body(detail: Detail) -> Tag:
@@ -179,7 +181,7 @@ def _functions(detail: Detail) -> Flattenable:
     said = f"{len(shown):,} of {len(detail.functions):,}, by self time"
     if len(shown) < len(detail.functions):
         said += "; the others are under 1 ms or beyond the first 100, the JSON has them all"
-    return _panel("Functions", said, table("Functions", columns, rows) if rows else "")
+    return _panel("Functions", said, _long_table("Functions", columns, rows) if rows else "")
 
 
 def _function(use: FunctionUse, whole: float, heaviest: float, memory: bool) -> Tag:
@@ -223,7 +225,7 @@ def _statements(detail: Detail) -> Flattenable:
     places = connections_of(detail)
     if places:
         said += f"; on {', '.join(places[:3])}"
-    return _panel("Statements", said, table("Statements", columns, rows, "statements"))
+    return _panel("Statements", said, _long_table("Statements", columns, rows))
 
 
 def _statement(use: StatementUse, whole: float, heaviest: float, slowest: float, most: int) -> Tag:
@@ -264,6 +266,15 @@ def _external(calls: Sequence[External], whole: float) -> Flattenable:
         for call in sorted(calls, key=lambda call: -call.ms)[: limits.FUNCTIONS_SHOWN]
     ]
     return _panel("External calls", f"{sum(call.n for call in calls):,}", table("External calls", columns, rows))
+
+
+def _long_table(caption: str, columns: Sequence[Column], rows: list[Tag]) -> list[Tag]:
+    """A table whose end is folded away, so that what comes after it is in sight."""
+    first, rest = rows[: limits.ROWS_OPEN], rows[limits.ROWS_OPEN :]
+    shown = [table(caption, columns, first)]
+    if rest:
+        shown.append(details(f"{len(rest)} more", table(f"More {caption.lower()}", columns, rest)))
+    return shown
 
 
 def _panel(title: str, said: str, body: Flattenable) -> Tag:
