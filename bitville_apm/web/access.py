@@ -87,7 +87,11 @@ class Access:
         origin = request.getHeader(b"origin")
         if origin is not None:
             host = (request.getHeader(b"host") or b"").decode("latin-1").lower()
-            if urlsplit(origin.decode("latin-1").lower()).netloc != host:
+            try:
+                sender = urlsplit(origin.decode("latin-1").lower()).netloc
+            except ValueError:
+                sender = ""
+            if not sender or sender != host:
                 raise HttpProblem(403, "this form was sent from another site")
         given = (request.args.get(FORM_TOKEN) or [b""])[0]
         if session and not hmac.compare_digest(given, self.auth.form_token(session).encode()):

@@ -190,17 +190,15 @@ def _paging(shown: Requests) -> Flattenable:
 def _nothing(shown: Requests) -> Tag:
     if shown.search.after is not None:
         return tags.div(tags.p("No more requests."), class_="empty")
+    if shown.search.correlation_id is not None:
+        return tags.div(tags.p("No request has this id, or its record is no longer kept."), class_="empty")
     if shown.filtered or shown.hosts:
         wider = [
             tags.a(text, href=shown.url(attrs.evolve(shown.scope, last=last, start=None, end=None)))
             for last, text in (("24h", "Look at 24 hours"), ("7d", "Look at 7 days"))
             if shown.scope.last != last
         ]
-        return tags.div(
-            tags.p("No request matches."),
-            tags.p("Records of single requests are kept for 7 days; ", *_joined(wider), "."),
-            class_="empty",
-        )
+        return tags.div(tags.p("No request matches in this time."), tags.p(*_joined(wider), "."), class_="empty")
     return filled("first")
 
 

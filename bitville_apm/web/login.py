@@ -53,7 +53,6 @@ class Login:
             tags.input(type="hidden", name=FORM_TOKEN.decode(), value=self.access.form_token(session)),
             tags.button("Log in", type="submit", autofocus="autofocus"),
             method="post",
-            action="",
         )
         return await self._page(request, "Log in", tags.p("This link works once, for this browser."), form)
 

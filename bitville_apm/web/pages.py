@@ -57,12 +57,12 @@ class Pages:
     @authorised
     async def top(self, visit: Visit) -> bytes:
         """The heaviest values of a dimension."""
-        scope, top = await self._top(visit)
+        scope, top, limit = await self._top(visit)
         frame = await self._frame(visit, DIMENSIONS[top.dimension], scope, top.dimension)
         frame = attrs.evolve(
             frame,
-            json=scope.url("/top.json", dimension=top.dimension),
-            address=lambda there: there.url("/top", dimension=top.dimension),
+            json=scope.url("/top.json", dimension=top.dimension, limit=limit),
+            address=lambda there: there.url("/top", dimension=top.dimension, limit=limit),
         )
         return await page(visit.request, self.static, frame, top_body(top, frame, self.questions.now()))
 
@@ -70,7 +70,7 @@ class Pages:
     @authorised
     async def top_json(self, visit: Visit) -> bytes:
         """The same for programs."""
-        _, top = await self._top(visit)
+        _, top, _ = await self._top(visit)
         return answer_json(visit.request, top.json())
 
     @app.route("/requests/<id>", methods=["GET"])
@@ -125,15 +125,15 @@ class Pages:
     async def _requests(self, visit: Visit) -> Requests:
         parameters = Parameters.of(visit.request, forms=True)
         scope, now = Scope.of(parameters), self.questions.now()
-        for name, instead in (("timestamp_start", "from"), ("timestamp_end", "to")):
+        for name in ("timestamp_start", "timestamp_end", "source"):
             if parameters.text(name) is not None:
-                raise wrong(name, f"unknown parameter; a page calls it {instead}")
+                raise wrong(name, "unknown parameter; a page has from and to, and shows requests only")
         _, search = search_of(parameters)
         projects = visit.projects(scope.project)
         start, end = scope.window(now) if search.correlation_id is None else (None, None)
         search = msgspec.structs.replace(
             search,
-            source=search.source or "php_agent",
+            source="php_agent",
             host=scope.host,
             timestamp_start=start,
             timestamp_end=end,
@@ -146,11 +146,17 @@ class Pages:
         top = await self.questions.top(projects, "endpoint", range_, scope.host, limits.ENDPOINTS_SHOWN)
         return attrs.evolve(shown, endpoints=top)
 
-    async def _top(self, visit: Visit) -> tuple[Scope, Top]:
+    async def _top(self, visit: Visit) -> tuple[Scope, Top, int | None]:
         parameters = Parameters.of(visit.request, forms=True)
         scope = Scope.of(parameters)
         dimension = parameters.choice("dimension", list(limits.DIMENSION_CAPS)) or "endpoint"
-        limit = parameters.whole("limit", 1, limits.TOP_LIMIT) or limits.SEARCH_DEFAULT
+        limit = parameters.whole("limit", 1, limits.TOP_LIMIT)
         parameters.done()
-        range_ = scope.range(self.questions.now())
-        return scope, await self.questions.top(visit.projects(scope.project), dimension, range_, scope.host, limit)
+        top = await self.questions.top(
+            visit.projects(scope.project),
+            dimension,
+            scope.range(self.questions.now()),
+            scope.host,
+            limit or limits.SEARCH_DEFAULT,
+        )
+        return scope, top, limit

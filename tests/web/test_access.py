@@ -173,7 +173,8 @@ def test_links_that_do_not_work() -> None:
     [
         (None, "right", 303), ("https://apm.example:8443", "right", 303), ("https://APM.example:8443", "right", 303),
         (None, "wrong", 403), (None, "", 403), ("https://evil.example", "right", 403), ("null", "right", 403),
-        ("https://apm.example:8443.evil.example", "right", 403), ("https://apm.example", "right", 403),
+        ("https://apm.example:8443.evil.example", "right", 403), ("http://[", "right", 403),
+        ("https://apm.example", "right", 403),
     ],
 )  # fmt: skip
 def test_forms_of_other_sites(origin: str | None, token: str, status: int) -> None:
