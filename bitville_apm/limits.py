@@ -221,8 +221,6 @@ VALUES_HELD = 5000
 """Values of one dimension held in an open frame before they fold into `~other`."""
 FRAME_DIMENSIONS = 64
 """Dimensions a frame may have: room for later versions, none for nonsense."""
-FRAME_NUMBER = 2**53
-"""Largest number in a frame's cells: exact in every language, and a thousand of them still fit 64 bits."""
 DIMENSION_CAPS = {
     "endpoint": 200,
     "function": 200,

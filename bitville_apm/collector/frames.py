@@ -36,7 +36,7 @@ def problems(frame: Frame) -> Iterator[Problem]:
 
 
 def _is_no_number(value: Any) -> bool:
-    return isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= limits.FRAME_NUMBER
+    return isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= limits.NUMBER_MAX
 
 
 def _is_no_histogram(value: Any) -> bool:

@@ -105,11 +105,12 @@ class Rig:
                 time.sleep(0.02)
         raise AssertionError(f"the collector did not start:\n{self.log}")
 
-    def stop(self) -> int:
-        """Ask it to stop (SIGTERM); its exit status."""
+    def stop(self) -> None:
+        """Ask it to stop (SIGTERM), which it must do by itself and in order; twistd then dies of the signal."""
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(30)
+        assert self.process.wait(30) == -signal.SIGTERM
+        assert "collector stopped" in self.log.splitlines()[-3], self.log
 
     def kill(self) -> None:
         """Kill it (SIGKILL)."""
