@@ -101,7 +101,6 @@ HEARTBEAT_S = 1.0
 
 # --- Lifecycle of the agent (design 4) --------------------------------------------------------------------
 MAX_REQUESTS = 1000
-MIN_LIFETIME_S = 3600
 MEMORY_LIMIT_MB = 256
 GC_REQUESTS = 100
 DRAIN_S = 2.0
@@ -157,7 +156,6 @@ KEYS_CACHED = 1024
 
 # --- Store (design 6) -------------------------------------------------------------------------------------
 DAYS = 7
-HOUR_ROLL_DAYS = 90
 SEARCH_LIMIT = 100
 SEARCH_DEFAULT = 50
 TOP_LIMIT = 200
@@ -215,8 +213,6 @@ HISTOGRAM_COUNT = 2**32 - 1
 """Most that one bucket counts, as rolls store it."""
 
 # --- Frames (wire.md 6) -----------------------------------------------------------------------------------
-FRAME_S = 10
-LINKS = 400
 VALUES_HELD = 5000
 """Values of one dimension held in an open frame before they fold into `~other`."""
 FRAME_DIMENSIONS = 64

@@ -16,7 +16,9 @@ def test_every_number_is_read_somewhere() -> None:
     names = {name for name in vars(limits) if name.isupper()} - {"KIB", "MIB"}
     text = "\n".join(p.read_text() for p in PACKAGE.rglob("*.py") if p.name != "limits.py")
     own = (PACKAGE / "limits.py").read_text()
+    php = (PACKAGE / "php" / "src" / "Limits.php").read_text()
     unread = {n for n in names if not re.search(rf"limits\.{n}\b", text) and len(re.findall(rf"\b{n}\b", own)) < 2}
+    unread = {n for n in unread if f"const {n} =" not in php}
     assert not unread
 
 
