@@ -16,10 +16,10 @@ from bitville_apm.web.fields import connections_of, fatal_of, is_cut, sections_o
 from bitville_apm.web.scope import Scope, request_url
 
 PARTS = {
-    "sql": "SQL",
-    "external": "External calls",
     "cpu": "CPU",
     "queue": "Waiting for a CPU",
+    "sql": "Waiting for SQL",
+    "external": "Waiting for others",
     "rest": "Other waiting",
     "php": "PHP and what was not measured",
 }
@@ -34,17 +34,17 @@ _AROUND_S = 1800
 def parts_of(detail: Detail) -> list[tuple[str, float]]:
     """What is known of where the wall time went, ms; the rest is what nobody measured.
 
-    SQL and calls are waited for, CPU and queue are the process itself; they overlap little, and where they add up
-    to more than the whole the later ones give way.
+    On a CPU, waiting for one, or waiting for somebody: the process is in one of these at any time, and the first two
+    are exact. Statements and calls are waited for as far as that leaves room: SQLite's run on the process's own CPU.
     """
     request = detail.request
     if request is None:
         return []
     wanted = (
-        ("sql", request.sql_ms),
-        ("external", sum(call.ms for call in detail.externals)),
         ("cpu", (request.cpu_us or 0) / 1000),
         ("queue", (request.queue_us or 0) / 1000),
+        ("sql", request.sql_ms),
+        ("external", sum(call.ms for call in detail.externals)),
     )
     left, parts = request.ms, []
     for name, ms in wanted:

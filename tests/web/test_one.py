@@ -1,0 +1,28 @@
+"""What a request's time is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bitville_apm.web.detail import detail_of
+from bitville_apm.web.one import parts_of
+from tests.web.world import Memory, end_record
+
+
+@pytest.mark.parametrize(
+    ("ss", "sql_ms", "parts"),
+    [
+        ([300_000_000, 200_000_000], 400.0, {"cpu": 300, "queue": 200, "sql": 400, "rest": 100}),
+        ([600_000_000, 400_000_000], 500.0, {"cpu": 600, "queue": 400}),
+        ([600_000_000, 100_000_000], 500.0, {"cpu": 600, "queue": 100, "sql": 300}),
+        (None, 400.0, {"sql": 400, "php": 600}),
+    ],
+)
+def test_the_parts_of_a_request_add_up_to_it(ss: Any, sql_ms: float, parts: dict[str, float]) -> None:
+    """QUERY-03: CPU and waiting for one are exact; statements fill what is left, and never more than that."""
+    record = end_record(ms=1000.0, ss=ss, sql={"n": 1, "ms": sql_ms}, calls=None, cpu=None)
+    store = Memory()
+    store.add("shop", record)
+    assert dict(parts_of(detail_of(store.kept[0]))) == pytest.approx(parts)
