@@ -96,7 +96,9 @@ def test_profiler_off(site: Site) -> None:
 def test_short_records_have_small_profiles(site: Site) -> None:
     """PHP-01: the stacks of a short record are at most 8 KB; what is left out is added up as `~other`."""
     name = "f" * 200
-    code = "".join(f"\nfunction {name}{i}() {{ $e = hrtime(true) + 3e6; while (hrtime(true) < $e) md5('x'); }}" for i in range(90))
+    code = "".join(
+        f"\nfunction {name}{i}() {{ $e = hrtime(true) + 3e6; while (hrtime(true) < $e) md5('x'); }}" for i in range(90)
+    )
     code += "".join(f"{name}{i}();" for i in range(90))
     end = profiled(site, code, profiling_threshold_ms=60_000, profiler_period_ms=1)
     found = samples(end)
@@ -107,16 +109,24 @@ def test_short_records_have_small_profiles(site: Site) -> None:
 
 def stacks(site: Site, call: str) -> Any:
     """The result of one static call on Stacks."""
-    code = f"require {json.dumps(str(PHP / 'src' / 'Limits.php'))}; require {json.dumps(str(PHP / 'src' / 'Stacks.php'))};"
+    code = (
+        f"require {json.dumps(str(PHP / 'src' / 'Limits.php'))}; require {json.dumps(str(PHP / 'src' / 'Stacks.php'))};"
+    )
     return json.loads(site.run(code + f"echo json_encode({call});", client=False).stdout)
 
 
 def test_pruned_to_the_heaviest_functions(site: Site) -> None:
     """COMM-09: a profile is cut to the stacks that end in its heaviest functions; the total stays."""
-    lines = "array_map(function ($i) { return \"app.php;main;f$i \" . $i; }, range(1, 200))"
-    text = stacks(site, f"BitvilleApm\\Stacks::heaviest(implode(\"\\n\", {lines}), 50, 100000)")
+    lines = 'array_map(function ($i) { return "app.php;main;f$i " . $i; }, range(1, 200))'
+    text = stacks(site, f'BitvilleApm\\Stacks::heaviest(implode("\\n", {lines}), 50, 100000)')
     found = {line.rpartition(" ")[0]: int(line.rpartition(" ")[2]) for line in text.splitlines()}
     assert len(found) == 51
     assert "app.php;main;f200" in found
     assert "app.php;main;f150" not in found
     assert sum(found.values()) == sum(range(1, 201))
+
+
+def test_short_processes_end_well(site: Site) -> None:
+    """PHP-13: Excimer's threads are over before the process is: else a command crashes in its last microsecond."""
+    site.configure(profiler_period_ms=1)
+    assert {site.run("usleep(3000);").returncode for _ in range(60)} == {0}

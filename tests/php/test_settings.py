@@ -25,7 +25,7 @@ def config(site: Site, text: str, code: str = "", env: dict[str, str] | None = N
         "profiling_enabled = 1\nprofiling_threshold_ms = 250\ndaemon_socket_path = /s",
         "enabled = on\nthreshold_ms = 250\nlistener_socket = /s",
         "[profiling]\nenabled = yes\nthreshold_ms = 250\n[listener]\nlistener_socket_path = /s",
-        "[bitville_apm]\nenabled = true\nthreshold_ms=250\nsocket_path=\"/s\"",
+        '[bitville_apm]\nenabled = true\nthreshold_ms=250\nsocket_path="/s"',
         "; a note\n[xhprof]\nenabled = 0\nthreshold_ms = 9\n[profiling]\nenabled = '1' ; a note\nthreshold_ms = 250\nsocket_path='/s'",
         "ENABLED = ON\nProfiling_Threshold_MS = 250\nDAEMON_SOCKET_PATH = /s",
         "enabled = 0\nprofiling_enabled = 1\nthreshold_ms = 1\nprofiling_threshold_ms = 250\nsocket_path = /x\ndaemon_socket_path=/s",
@@ -39,7 +39,7 @@ def test_spellings(site: Site, text: str) -> None:
 
 BROKEN = {
     "empty": b"",
-    "broken": b"profiling_enabled = 1\n[[[ = \"\n)(",
+    "broken": b'profiling_enabled = 1\n[[[ = "\n)(',
     "binary": os.urandom(64).replace(b"\n", b"") + b"\0\xff",
     "a page": b"<html><body>not found</body></html>",
     "off": b"profiling_enabled = off\n",

@@ -103,6 +103,28 @@ final class ExcimerProfiler implements Profiler
             $this->timer->stop();
             $this->profiler->stop();
             $this->profiler = $this->timer = null;
+            self::awaitTicks();
+        }
+    }
+
+    /**
+     * Lets the threads of the last ticks end.
+     *
+     * Excimer 1.0.4 crashes when the process ends before they do: 5 % of processes at a period of 1 ms, none of 600
+     * after this. It is over at once but for those; the bound is for a machine that does not run them.
+     */
+    private static function awaitTicks(): void
+    {
+        if (!function_exists('scandir') || !function_exists('usleep')) {
+            return;
+        }
+        for ($i = 0; $i < 20; $i++) {
+            $threads = scandir('/proc/self/task');
+            // `.`, `..`, this one, and the helper that glibc keeps.
+            if (!is_array($threads) || count($threads) <= 4) {
+                return;
+            }
+            usleep(500);
         }
     }
 
