@@ -72,29 +72,42 @@ def inflated(body: bytes, encoding: str | None, most: int = limits.BODY_INFLATED
         if name == "identity":
             parts = iter([body])
         elif name == "zstd":
-            parts = _unzstd(body)
+            parts = _unzstd(body, most)
         elif name == "gzip":
             parts = _gunzip(body)
         else:
             raise HttpProblem(415, f"Content-Encoding {name} is not known; use zstd, gzip or none")
-        plain, size = [], 0
+        plain: list[bytes] = []
+        size = 0
         for part in parts:
             size += len(part)
             if size > most:
                 plain.clear()  # the exception may keep this frame alive for a while
-                raise HttpProblem(413, f"body larger than {most} bytes once decompressed; send smaller batches")
+                raise _too_long(most)
             plain.append(part)
     except (zlib.error, zstandard.ZstdError) as error:
         raise HttpProblem(400, f"{name} body is broken: {error}") from None
-    return b"".join(plain)
+    return plain[0] if len(plain) == 1 else b"".join(plain)
 
 
-def _unzstd(body: bytes) -> Iterator[bytes]:
+def _too_long(most: int) -> HttpProblem:
+    return HttpProblem(413, f"body larger than {most} bytes once decompressed; send smaller batches")
+
+
+def _unzstd(body: bytes, most: int) -> Iterator[bytes]:
     """One whole frame, piece by piece.
 
-    It is fed in slices because one call inflates all it is given: 64 bytes are 16 blocks of 128 KiB at worst.
+    One that says its size is inflated into a buffer of that size at once. Another is fed in slices because one call
+    inflates all it is given: 64 bytes are 16 blocks of 128 KiB at worst.
     """
-    frame = zstandard.ZstdDecompressor(max_window_size=limits.ZSTD_WINDOW_BYTES).decompressobj()
+    decompressor = zstandard.ZstdDecompressor(max_window_size=limits.ZSTD_WINDOW_BYTES)
+    declared = zstandard.frame_content_size(body)
+    if declared > most:
+        raise _too_long(most)
+    if declared > 0:
+        yield decompressor.decompress(body, allow_extra_data=False)
+        return
+    frame = decompressor.decompressobj()
     for start in range(0, len(body), 64):
         if frame.eof:
             raise zstandard.ZstdError("something follows the frame")

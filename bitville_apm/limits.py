@@ -42,6 +42,10 @@ PROBLEMS = 20
 # --- Names (wire.md 7) ------------------------------------------------------------------------------------
 SQL_INPUT_BYTES = 16 * KIB
 """A statement is cut here before it is read: longer ones are bulk inserts that differ only in rows."""
+STATEMENTS_REMEMBERED = 4096
+STATEMENT_REMEMBERED_CHARACTERS = 1024
+"""Texts whose statement and fingerprint are remembered, and up to which length: some 10 MB at worst, and reading a
+record of 20 statements costs a fifth."""
 FINGERPRINT_BYTES = 900
 """Bytes of a statement its fingerprint covers: what Postgres keeps of a query (1023) less a correlation comment."""
 ENDPOINT_BYTES = 120

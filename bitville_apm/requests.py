@@ -5,12 +5,13 @@ Store, rolls and pages work on this form only; the record itself is kept beside 
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from typing import Any
 
 from msgspec import Struct
 
-from bitville_apm import endpoints, profile, sqltext, version1
+from bitville_apm import endpoints, limits, profile, sqltext, version1
 from bitville_apm.profile import Profile
 from bitville_apm.records import Died, End, Excimer, Line, Version1
 
@@ -207,9 +208,17 @@ def _of_version1(line: Line, record: Version1) -> Request:
     )
 
 
-def _use(uses: dict[str, list[Any]], sql: str, spoken: str, n: int, ms: float, failed: int) -> None:
+@functools.lru_cache(limits.STATEMENTS_REMEMBERED)
+def _named(sql: str, spoken: str) -> tuple[str, str]:
+    """Fingerprint and statement. An application has few statements and runs them for ever: they are remembered."""
     statement = sqltext.statement(sql, spoken)
-    use = uses.setdefault(sqltext.fingerprint(statement), [statement, 0, 0.0, 0.0, 0])
+    return sqltext.fingerprint(statement), statement
+
+
+def _use(uses: dict[str, list[Any]], sql: str, spoken: str, n: int, ms: float, failed: int) -> None:
+    short = len(sql) <= limits.STATEMENT_REMEMBERED_CHARACTERS
+    fingerprint, statement = (_named if short else _named.__wrapped__)(sql, spoken)
+    use = uses.setdefault(fingerprint, [statement, 0, 0.0, 0.0, 0])
     use[1] += n
     use[2] += ms
     use[3] = max(use[3], ms / max(1, n))

@@ -169,7 +169,7 @@ def test_any_text_is_a_key_or_none(text: str) -> None:
 
 
 def test_the_local_key_is_made_again_when_it_is_no_use(door: Door, tmp_path: Path) -> None:
-    """design 8: local.key is an ingest key of project `default`; missing, foreign, revoked or garbled it is made anew."""
+    """design 8: local.key may send to project `default`; missing, foreign, revoked or garbled it is made anew."""
     path = tmp_path / "local.key"
     seen = set()
 

@@ -103,7 +103,7 @@ class IngestTests(TestCase):
         await self.pause()
         self.assertNoResult(answer)
         self.store.commit()
-        self.assertEqual((await self.answered(answer)).code, 200)
+        assert (await self.answered(answer)).code == 200
 
     async def test_a_full_disk_is_507(self) -> None:
         """Faults 11, wire.md 5: with a full disk the sender is told 507 and when to come back."""
@@ -111,9 +111,9 @@ class IngestTests(TestCase):
         await self.pause(lambda: bool(self.store.waiting))
         self.store.waiting.pop()[1].errback(NoSpace())
         response = await self.answered(answer)
-        self.assertEqual(response.code, 507)
-        self.assertEqual(response.headers.getRawHeaders("Retry-After"), ["10"])
-        self.assertIn("disk is full", (await treq.json_content(response))["message"])
+        assert response.code == 507
+        assert response.headers.getRawHeaders("Retry-After") == ["10"]
+        assert "disk is full" in (await treq.json_content(response))["message"]
 
     async def test_trouble_in_the_store_is_503_without_internals(self) -> None:
         """wire.md 5: any other trouble leaves the records with their sender, and says nothing of our insides."""
@@ -121,9 +121,9 @@ class IngestTests(TestCase):
         await self.pause(lambda: bool(self.store.waiting))
         self.store.waiting.pop()[1].errback(ValueError("secret path /x"))
         response = await self.answered(answer)
-        self.assertEqual(response.code, 503)
-        self.assertNotIn("secret", await treq.text_content(response))
-        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        assert response.code == 503
+        assert "secret" not in await treq.text_content(response)
+        assert len(self.flushLoggedErrors(ValueError)) == 1
 
     async def test_too_many_batches_wait(self) -> None:
         """LIST-06, wire.md 5: beyond limits.COMMITS_WAITING senders are told 429 with its headers; later they may."""
@@ -131,26 +131,26 @@ class IngestTests(TestCase):
         answers = [self.post(), self.post()]
         await self.pause(lambda: len(self.store.waiting) == 2)
         response = await self.answered(self.post())
-        self.assertEqual(response.code, 429)
+        assert response.code == 429
         for name in ("Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"):
-            self.assertTrue(response.headers.hasHeader(name), name)
+            assert response.headers.hasHeader(name), name
         self.store.commit()
-        self.assertEqual((await self.answered(answers[0])).code, 200)
+        assert (await self.answered(answers[0])).code == 200
         again = self.post()
         await self.pause(lambda: len(self.store.waiting) == 2)
         self.store.commit()
         self.store.commit()
-        self.assertEqual((await self.answered(again)).code, 200)
+        assert (await self.answered(again)).code == 200
 
     async def test_too_many_bytes_wait(self) -> None:
         """limits.BODIES_WAITING_BYTES: what waits is bounded by its size too, before and after it is unpacked."""
         self.patch(limits, "BODIES_WAITING_BYTES", 1000)
         answers = [self.post(end_body(new_id(), 1.0, context="x" * 500))]
         await self.pause(lambda: len(self.store.waiting) == 1)
-        self.assertEqual((await self.answered(self.post(end_body(new_id(), 1.0, context="x" * 500)))).code, 429)
+        assert (await self.answered(self.post(end_body(new_id(), 1.0, context="x" * 500)))).code == 429
         self.store.commit()
-        self.assertEqual((await self.answered(answers[0])).code, 200)
-        self.assertEqual((self.ingest._batches, self.ingest._bytes), (0, 0))
+        assert (await self.answered(answers[0])).code == 200
+        assert (self.ingest._batches, self.ingest._bytes) == (0, 0)
 
     async def test_a_client_that_hangs_up(self) -> None:
         """design 5: Klein cancels the handler of a client that is gone; the commit in progress goes on."""
@@ -159,7 +159,7 @@ class IngestTests(TestCase):
         await self.pause(lambda: bool(self.store.waiting))
         answer.cancel()
         await self.pause()
-        self.assertEqual(self.ingest._batches, 1)
+        assert self.ingest._batches == 1
         self.store.commit()
         await self.pause(lambda: self.ingest._batches == 0)
 
@@ -168,26 +168,26 @@ class IngestTests(TestCase):
         answer = self.post()
         await self.pause(lambda: bool(self.store.waiting))
         stopping = Deferred.fromCoroutine(self.ingest.stop())
-        self.assertEqual((await self.answered(self.post())).code, 503)
+        assert (await self.answered(self.post())).code == 503
         self.assertNoResult(stopping)
         self.store.commit()
-        self.assertEqual((await self.answered(answer)).code, 200)
+        assert (await self.answered(answer)).code == 200
         await stopping
 
     async def test_a_key_of_no_single_project(self) -> None:
         """LIST-03: the key decides the project, so a caller with none or several cannot send."""
-        self.assertEqual((await self.answered(self.post(key="shop+blog"))).code, 403)
+        assert (await self.answered(self.post(key="shop+blog"))).code == 403
 
     async def test_not_ready(self) -> None:
         """LIST-07: /ready is 503 while the store cannot store, and says why; /health stays."""
         self.store.problem = True
         response = await self.answered(self.client.get("http://collector.invalid/ready"))
-        self.assertEqual(response.code, 503)
-        self.assertEqual((await treq.json_content(response))["database"]["problems"], ["the disk is full"])
-        self.assertEqual((await self.answered(self.client.get("http://collector.invalid/health"))).code, 200)
+        assert response.code == 503
+        assert (await treq.json_content(response))["database"]["problems"] == ["the disk is full"]
+        assert (await self.answered(self.client.get("http://collector.invalid/health"))).code == 200
 
     async def test_without_pages_unknown_routes_are_named(self) -> None:
         """LIST-04: 404 names the route."""
         response = await self.answered(self.client.get("http://collector.invalid/no/such"))
-        self.assertEqual(response.code, 404)
-        self.assertEqual((await treq.json_content(response))["message"], "no route GET /no/such")
+        assert response.code == 404
+        assert (await treq.json_content(response))["message"] == "no route GET /no/such"

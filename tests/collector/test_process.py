@@ -127,7 +127,7 @@ def test_a_single_bare_record(rig: Rig, key: str) -> None:
 
 
 def test_real_records_twice(rig: Rig) -> None:
-    """wire.md 3: every real record of the first version is stored once, however often it is sent, and comes back whole."""
+    """wire.md 3: every real record of the first version is stored once, however often sent, and comes back whole."""
     mine = rig.key("real", "ingest,read")
     lines: list[bytes] = []
     for name in ("version1-real.ndjson.gz", "version1-real-full.ndjson.gz"):
@@ -196,6 +196,8 @@ def bombs() -> dict[str, tuple[bytes, str | None, int]]:
     fits = b" " * (limits.BODY_INFLATED_BYTES - 10)
     return {
         "zstd bomb": (zstandard.ZstdCompressor(level=19).compress(zeros), "zstd", 413),
+        "zstd bomb of unknown size": (_undeclared(zeros), "zstd", 413),
+        "zstd bomb that lies": (_lying(zeros[: 15 * limits.MIB]), "zstd", 400),
         "gzip bomb": (gzip.compress(zeros, 6), "gzip", 413),
         "wide window": (_wide(), "zstd", 400),
         "gzip of two members": (gzip.compress(b"{}") + gzip.compress(b"{}"), "gzip", 400),
@@ -204,6 +206,16 @@ def bombs() -> dict[str, tuple[bytes, str | None, int]]:
         "unknown encoding": (b"{}", "br", 415),
         "long body": (b" " * (limits.BODY_BYTES + 1), None, 413),
     }
+
+
+def _undeclared(plain: bytes) -> bytes:
+    return zstandard.ZstdCompressor(level=19, write_content_size=False).compress(plain)
+
+
+def _lying(plain: bytes) -> bytes:
+    honest = zstandard.compress(plain)
+    assert zstandard.frame_content_size(honest) == len(plain)
+    return honest.replace(len(plain).to_bytes(4, "little"), (1000).to_bytes(4, "little"), 1)
 
 
 def _wide() -> bytes:
@@ -263,8 +275,8 @@ def test_a_sender_that_hangs_up_does_not_undo_the_commit(rig: Rig, key: str) -> 
     for record in records:
         body = json.dumps(record).encode()
         with socket.create_connection(("127.0.0.1", rig.port), timeout=10) as sender:
-            head = f"POST /ingest HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n"
-            sender.sendall(head.encode() + body)
+            head = f"POST /ingest HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+            sender.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             time.sleep(0.01)
     until = time.monotonic() + 10
     missing = {r["id"] for r in records}

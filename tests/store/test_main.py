@@ -27,7 +27,8 @@ def test_keys(main: Main) -> None:
     """design 5: several keys live in one project, each revoked by itself; the first revocation's time stays."""
     main.add_key("b", b"2", "shop", "ingest,read", NOON + 1, NOON + 9)
     main.add_key("a", b"1", "shop", "ingest", NOON, None)
-    assert [key["id"] for key in main.keys()] == ["a", "b"]
+    listed = main.keys()
+    assert [key["id"] for key in listed] == ["a", "b"]
     assert main.revoke_key("a", NOON + 2)
     assert main.revoke_key("a", NOON + 3)
     assert not main.revoke_key("c", NOON)

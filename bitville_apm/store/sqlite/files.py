@@ -72,7 +72,7 @@ def open_writer(path: Path, schema: str) -> sqlite3.Connection:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write. It sees the state at its first question for as long as its transaction lasts."""
+    """A connection that cannot write. Each of its questions sees one commit, whole."""
     return sqlite3.connect(
         f"file:{quote(str(path))}?mode=ro",
         uri=True,

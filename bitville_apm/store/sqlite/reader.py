@@ -147,7 +147,6 @@ class Reader:
             try:
                 with contextlib.closing(open_reader(path)) as db:
                     db.set_progress_handler(lambda: self.stopping or time.monotonic() > until, _STEPS)
-                    db.execute("BEGIN")
                     if db.execute("PRAGMA user_version").fetchone()[0] == 0:
                         continue  # the writer is just making it
                     found += ask(_Day(db, _visible(db, projects)))
