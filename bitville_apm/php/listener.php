@@ -17,15 +17,12 @@
     try {
         // Everything at once: with opcache a file costs 0.2 microseconds, and an upgrade in the middle of a request
         // cannot mix two versions.
-        foreach (
-            ['Limits', 'Config', 'Client', 'Redactor', 'UserAgent', 'Facts', 'Meter', 'Profiler', 'NoProfiler',
-                'ExcimerProfiler', 'Stacks', 'Sql', 'Statement', 'Record', 'Markers', 'Spool', 'Transport',
-                'Handover', 'Request', 'PdoConnection', 'PdoStatement', 'Pdo'] as $class
-        ) {
-            $name = 'BitvilleApm\\' . $class;
-            if (class_exists($name, false) || interface_exists($name, false)) {
-                continue;
-            }
+        $classes = class_exists('BitvilleApm\\Client', false) ? [] : [
+            'Limits', 'Config', 'Client', 'Redactor', 'UserAgent', 'Facts', 'Meter', 'Profiler', 'NoProfiler',
+            'ExcimerProfiler', 'Stacks', 'Sql', 'Statement', 'Record', 'Markers', 'Spool', 'Transport', 'Handover',
+            'Request', 'PdoConnection', 'PdoStatement', 'Pdo',
+        ];
+        foreach ($classes as $class) {
             if (($class === 'Pdo' || $class === 'PdoStatement') && !class_exists('PDO', false)) {
                 continue;
             }

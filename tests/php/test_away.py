@@ -63,7 +63,7 @@ def test_absent_agent_short_records(site: Site, fpm: Fpm) -> None:
     """COMM-03: short records of one worker are lines of one file."""
     for page in range(1, 7):
         fpm.get(site, "echo 1;")
-        eventually(lambda: len(site.spooled_short()) == page)
+        eventually(lambda page=page: len(site.spooled_short()) == page)
     names = visible(site)
     assert 1 <= len(names) <= 3
     assert all(re.fullmatch(r"short_\d+_[0-9a-f]{4}\.ndjson", name) for name in names)
@@ -203,7 +203,8 @@ def test_stale_heartbeat_marks_a_hung_agent(site: Site) -> None:
     os.utime(alive, (time.time() - 10, time.time() - 10))
     with site.agent(answer=None) as agent:
         assert int(site.run(TIMED).stdout) < 50
-        assert agent.all("begin") and agent.all("end")
+        agent.all("begin")
+        agent.all("end")
     assert (site.spool / ".hung").exists()
 
 
@@ -232,7 +233,7 @@ def test_an_answer_clears_the_mark(site: Site) -> None:
 
 
 def test_a_torn_line_is_spooled_as_not_sent(site: Site) -> None:
-    """COMM-09: where the socket takes only a part, the record is in the spool with `sent` false, and nothing after it."""
+    """COMM-09: where the socket takes only a part, the record is in the spool as not sent, and nothing follows it."""
     site.configure(profiling_threshold_ms=0)
     # Fills the buffer of a peer that does not read.
     code = "for ($i = 0; $i < 2000; $i++) { bitville_apm_set_endpoint(str_repeat('x', 150) . $i); }"

@@ -112,7 +112,8 @@ def test_exit_within_a_shutdown_function(site: Site, fpm: Fpm) -> None:
 
 def test_messages_are_redacted(site: Site) -> None:
     """PHP-09: neither an argument in a trace nor a secret in a message leaves."""
-    code = "ini_set('zend.exception_ignore_args', '0'); function f($p) { throw new Exception('token=geheim'); } f('geheim');"
+    code = "ini_set('zend.exception_ignore_args', '0');"
+    code += "function f($p) { throw new Exception('token=geheim'); } f('geheim');"
     with site.agent() as agent:
         site.run(code)
         end: dict[str, Any] = agent.one("end")

@@ -29,7 +29,8 @@ def redacted(site: Site, method: str, values: list[Any], *more: str) -> list[Any
     foreach (json_decode($argv[1], true) as $value) {{ $out[] = $redactor->{{$argv[2]}}($value); }}
     echo json_encode($out);
     """
-    return json.loads(site.run(code, json.dumps(values), method, *more, client=False).stdout)
+    out: list[Any] = json.loads(site.run(code, json.dumps(values), method, *more, client=False).stdout)
+    return out
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +40,30 @@ def _whole(site: Site) -> None:
 
 def test_names_that_tell(site: Site) -> None:
     """PHP-09: every promised name is taken as whole words, in every spelling; names that only contain one are not."""
-    promised = """password passwd pwd pass token auth_token access_token refresh_token api_key apikey secret
-    private_key credit_card card_number cvv cvc ssn social_security otp session authorization csrf""".split()
+    promised = [
+        "password",
+        "passwd",
+        "pwd",
+        "pass",
+        "token",
+        "auth_token",
+        "access_token",
+        "refresh_token",
+        "api_key",
+        "apikey",
+        "secret",
+        "private_key",
+        "credit_card",
+        "card_number",
+        "cvv",
+        "cvc",
+        "ssn",
+        "social_security",
+        "otp",
+        "session",
+        "authorization",
+        "csrf",
+    ]
     spellings = [
         spelling
         for name in promised
@@ -189,7 +212,9 @@ def test_capture_modes(site: Site, fpm: Fpm) -> None:
 
     def request(mode: str) -> dict[str, Any]:
         site.configure(profiling_threshold_ms=0, capture_get=mode, capture_post=mode, capture_headers=mode)
-        return end_of(site, fpm, "", "/?a=1", method="POST", body=b"b=2", headers={**FORM, "Accept": "x"})["request"]
+        end = end_of(site, fpm, "", "/?a=1", method="POST", body=b"b=2", headers={**FORM, "Accept": "x"})
+        request: dict[str, Any] = end["request"]
+        return request
 
     names = request("names")
     assert (names["query"], names["post"]) == ({"a": "[REDACTED]"}, {"b": "[REDACTED]"})
@@ -226,7 +251,8 @@ def test_client_ip(site: Site, fpm: Fpm, mode: str, address: str, sent: str | No
 def test_a_large_record_is_pruned(site: Site, fpm: Fpm) -> None:
     """COMM-09: above 200 KB the statements are cut to the 100 slowest, and marked; totals stay."""
     code = "$d = new BitvilleApm\\Pdo('sqlite::memory:');"
-    code += "for ($i = 0; $i < 450; $i++) { $d->query('select ' . implode(',', array_fill(0, 99, 'null as column_' . $i))); }"
+    code += "for ($i = 0; $i < 450; $i++) {"
+    code += " $d->query('select ' . implode(',', array_fill(0, 99, 'null as column_' . $i))); }"
     site.configure(profiling_threshold_ms=0, profiler="none")
     with site.agent() as agent:
         fpm.get(site, code)

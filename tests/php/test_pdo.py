@@ -14,11 +14,13 @@ from tests.php.peer import PHP, Site
 
 def sql_of(site: Site, code: str, **settings: object) -> dict[str, Any]:
     """The `sql` of a whole record."""
-    site.configure(**{"profiling_threshold_ms": 0, **settings})
+    settings.setdefault("profiling_threshold_ms", 0)
+    site.configure(None, **settings)
     with site.agent() as agent:
         done = site.run("$d = new BitvilleApm\\Pdo('sqlite::memory:');\n" + code)
         assert done.stderr == b""
-        return agent.one("end").get("sql", {})
+        sql: dict[str, Any] = agent.one("end").get("sql", {})
+    return sql
 
 
 def test_every_way_to_run_a_statement(site: Site) -> None:
@@ -215,7 +217,9 @@ $out[] = $d->lastInsertId();
 $out[] = $d->quote("a'b");
 $d->setAttribute(PDO::ATTR_ERRMODE, PDO::ERRMODE_EXCEPTION);
 foreach (['query', 'exec', 'prepare'] as $how) {
-    try { $d->$how('nonsense'); } catch (PDOException $e) { $out[] = [get_class($e), $e->getMessage(), $e->getCode(), $e->errorInfo]; }
+    try { $d->$how('nonsense'); } catch (PDOException $e) {
+        $out[] = [get_class($e), $e->getMessage(), $e->getCode(), $e->errorInfo];
+    }
 }
 try { $d->commit(); } catch (PDOException $e) { $out[] = $e->getMessage(); }
 try { new $class('nope:'); } catch (PDOException $e) { $out[] = $e->getMessage(); }

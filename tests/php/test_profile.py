@@ -36,7 +36,8 @@ def samples(end: dict[str, Any]) -> dict[str, int]:
 
 
 def profiled(site: Site, code: str, **settings: object) -> dict[str, Any]:
-    site.configure(**{"profiling_threshold_ms": 0, **settings})
+    settings.setdefault("profiling_threshold_ms", 0)
+    site.configure(None, **settings)
     with site.agent() as agent:
         site.run(CODE + code)
         return agent.one("end")
@@ -65,7 +66,7 @@ def test_statements_count_to_their_caller(site: Site) -> None:
     """PHP-06: our PDO class is no frame: its time belongs to the function that asked."""
     code = """
     function shop() { $d = new BitvilleApm\\Pdo('sqlite::memory:');
-        $d->query('with recursive c(x) as (select 1 union all select x + 1 from c limit 400000) select max(x) from c'); }
+        $d->query('with recursive c(x) as (select 1 union all select x+1 from c limit 400000) select max(x) from c'); }
     shop();
     """
     found = samples(profiled(site, code))

@@ -16,7 +16,8 @@ def config(site: Site, text: str, code: str = "", env: dict[str, str] | None = N
     site.configure(text)
     program = "".join(f"require {json.dumps(str(PHP / 'src' / name))};" for name in ("Limits.php", "Config.php"))
     program += code + "echo json_encode(get_object_vars(BitvilleApm\\Config::load()));"
-    return json.loads(site.run(program, client=False, env=env).stdout)
+    read: dict[str, Any] = json.loads(site.run(program, client=False, env=env).stdout)
+    return read
 
 
 @pytest.mark.parametrize(
@@ -26,9 +27,11 @@ def config(site: Site, text: str, code: str = "", env: dict[str, str] | None = N
         "enabled = on\nthreshold_ms = 250\nlistener_socket = /s",
         "[profiling]\nenabled = yes\nthreshold_ms = 250\n[listener]\nlistener_socket_path = /s",
         '[bitville_apm]\nenabled = true\nthreshold_ms=250\nsocket_path="/s"',
-        "; a note\n[xhprof]\nenabled = 0\nthreshold_ms = 9\n[profiling]\nenabled = '1' ; a note\nthreshold_ms = 250\nsocket_path='/s'",
+        "; a note\n[xhprof]\nenabled = 0\nthreshold_ms = 9\n"
+        "[profiling]\nenabled = '1' ; a note\nthreshold_ms = 250\nsocket_path='/s'",
         "ENABLED = ON\nProfiling_Threshold_MS = 250\nDAEMON_SOCKET_PATH = /s",
-        "enabled = 0\nprofiling_enabled = 1\nthreshold_ms = 1\nprofiling_threshold_ms = 250\nsocket_path = /x\ndaemon_socket_path=/s",
+        "enabled = 0\nprofiling_enabled = 1\n"
+        "threshold_ms = 1\nprofiling_threshold_ms = 250\nsocket_path = /x\ndaemon_socket_path=/s",
     ],
 )
 def test_spellings(site: Site, text: str) -> None:

@@ -22,20 +22,44 @@ final class Config
         'socket_path' => 'daemon_socket_path',
     ];
 
+    /** Key => property, kind, and its bounds or choices (the first one is the default). */
+    const KEYS = [
+        'profiling_enabled' => ['enabled', 'flag'],
+        'profiling_threshold_ms' => ['thresholdMs', 'number', 0, 3600000],
+        'profiler' => ['profiler', 'choice', 'auto', 'excimer', 'none'],
+        'profiler_period_ms' => ['periodMs', 'number', 1, 1000],
+        'memory_tracking' => ['memory', 'flag'],
+        'sql_capture_enabled' => ['sql', 'flag'],
+        'sql_capture_method' => ['sqlMethod', 'choice', 'auto', 'pdo', 'both', 'phalcon', 'none'],
+        'sql_stack_trace' => ['sqlStack', 'flag'],
+        'sql_stack_trace_limit' => ['sqlStackFrames', 'number', 0, 20],
+        'request_metadata_enabled' => ['metadata', 'flag'],
+        'listener_timeout_ms' => ['deadlineMs', 'number', 1, 1e9],
+        'disk_buffer_enabled' => ['spoolEnabled', 'flag'],
+        'disk_buffer_max_age' => ['spoolAgeS', 'number', 60, 1e9],
+        'capture_get' => ['get', 'choice', 'values', 'names', 'off'],
+        'capture_post' => ['post', 'choice', 'values', 'names', 'off'],
+        'capture_headers' => ['headers', 'choice', 'values', 'names', 'off'],
+        'client_ip' => ['clientIp', 'choice', 'full', 'network', 'off'],
+        'release' => ['release', 'text'],
+        'redact_keys' => ['redactKeys', 'list'],
+    ];
+
     public $enabled = false;
     public $thresholdMs = 500.0;
     public $profiler = 'auto';
     public $periodMs = 10.0;
     public $memory = true;
     public $sql = true;
+    public $sqlMethod = 'auto';
     public $sqlStack = true;
-    public $sqlStackFrames = Limits::STACK_FRAMES;
+    public $sqlStackFrames;
     public $metadata = true;
     public $socket = '/var/run/bitville-apm/daemon.sock';
-    public $deadlineMs = Limits::DEADLINE_MS;
+    public $deadlineMs;
     public $spool = '/var/lib/bitville-apm/buffer/php';
     public $spoolEnabled = true;
-    public $spoolAgeS = Limits::SPOOL_AGE_S;
+    public $spoolAgeS;
     public $project = '';
     public $release = '';
     public $redactKeys = [];
@@ -43,6 +67,14 @@ final class Config
     public $post = 'values';
     public $headers = 'values';
     public $clientIp = 'full';
+
+    public function __construct()
+    {
+        // Not as defaults above: PHP would evaluate every default of the class anew in each request.
+        $this->sqlStackFrames = Limits::STACK_FRAMES;
+        $this->deadlineMs = Limits::DEADLINE_MS;
+        $this->spoolAgeS = Limits::SPOOL_AGE_S;
+    }
 
     /** The settings in force for this request. */
     public static function load(): self
@@ -58,40 +90,15 @@ final class Config
     {
         $values = self::flat($ini);
         $config = new self();
-        $config->enabled = self::flag($values, 'profiling_enabled', false);
-        if (!$config->enabled) {
-            return $config;
+        // Over what is there, not over what could be: this runs in each request, and a file has few lines.
+        foreach (array_intersect_key($values, self::KEYS) as $key => $value) {
+            $how = self::KEYS[$key];
+            $config->{$how[0]} = self::read($value, $how, $config->{$how[0]});
         }
-        $config->thresholdMs = self::number($values, 'profiling_threshold_ms', 500, 0, 3600000);
-        $config->profiler = self::choice($values, 'profiler', ['auto', 'excimer', 'none']);
-        $config->periodMs = self::number($values, 'profiler_period_ms', 10, 1, 1000);
-        $config->memory = self::flag($values, 'memory_tracking', true);
-        $method = self::choice($values, 'sql_capture_method', ['auto', 'pdo', 'both', 'phalcon', 'none']);
-        $config->sql = self::flag($values, 'sql_capture_enabled', true) && $method !== 'none' && $method !== 'phalcon';
-        $config->sqlStackFrames = (int) self::number($values, 'sql_stack_trace_limit', Limits::STACK_FRAMES, 0, 20);
-        $config->sqlStack = self::flag($values, 'sql_stack_trace', true) && $config->sqlStackFrames > 0;
-        $config->metadata = self::flag($values, 'request_metadata_enabled', true);
-        $config->deadlineMs = (int) self::number(
-            $values,
-            'listener_timeout_ms',
-            Limits::DEADLINE_MS,
-            1,
-            Limits::DEADLINE_MS
-        );
-        $config->spoolEnabled = self::flag($values, 'disk_buffer_enabled', true);
-        $config->spoolAgeS = (int) self::number(
-            $values,
-            'disk_buffer_max_age',
-            Limits::SPOOL_AGE_S,
-            60,
-            Limits::SPOOL_AGE_S
-        );
-        $config->redactKeys = preg_split('/[\s,]+/', self::text($values, 'redact_keys', ''), -1, PREG_SPLIT_NO_EMPTY);
-        $config->get = self::choice($values, 'capture_get', ['values', 'names', 'off']);
-        $config->post = self::choice($values, 'capture_post', ['values', 'names', 'off']);
-        $config->headers = self::choice($values, 'capture_headers', ['values', 'names', 'off']);
-        $config->clientIp = self::choice($values, 'client_ip', ['full', 'network', 'off']);
-        $config->release = self::text($values, 'release', '');
+        $config->sql = $config->sql && $config->sqlMethod !== 'none' && $config->sqlMethod !== 'phalcon';
+        $config->deadlineMs = min($config->deadlineMs, Limits::DEADLINE_MS);
+        $config->spoolAgeS = min($config->spoolAgeS, Limits::SPOOL_AGE_S);
+        $config->sqlStack = $config->sqlStack && $config->sqlStackFrames > 0;
         $config->place($values);
         return $config;
     }
@@ -104,7 +111,8 @@ final class Config
             : self::environment('BITVILLE_APM_PROJECT');
         $project = $own !== '' ? $own : self::text($values, 'project_name', '');
         // It becomes part of a path: nothing that could leave the directory.
-        $this->project = preg_match('/^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/D', $project) === 1 ? $project : '';
+        $safe = $project !== '' && preg_match('/^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/D', $project) === 1;
+        $this->project = $safe ? $project : '';
         $socket = self::path($values, 'daemon_socket_path', $this->socket);
         // A socket of its own means a section of its own, and with it a spool of its own.
         $shared = strpos($socket, '{project}') === false;
@@ -159,29 +167,29 @@ final class Config
         return [strtolower(trim((string) $key)) => trim((string) $value, " \t\r\n'\"")];
     }
 
-    private static function flag(array $values, string $key, bool $default): bool
+    /** One value as its kind wants it; what makes no sense is the default. */
+    private static function read(string $value, array $how, $default)
     {
-        $value = strtolower(isset($values[$key]) ? $values[$key] : '');
-        if (in_array($value, ['1', 'on', 'yes', 'true'], true)) {
-            return true;
+        $lower = strtolower($value);
+        switch ($how[1]) {
+            case 'flag':
+                if (in_array($lower, ['1', 'on', 'yes', 'true'], true)) {
+                    return true;
+                }
+                return in_array($lower, ['0', 'off', 'no', 'false', 'none'], true) ? false : $default;
+            case 'number':
+                if (!is_numeric($value) || !is_finite((float) $value)) {
+                    return $default;
+                }
+                $number = max($how[2], min($how[3], (float) $value));
+                return is_int($default) ? (int) $number : $number;
+            case 'choice':
+                return in_array($lower, array_slice($how, 2), true) ? $lower : $default;
+            case 'list':
+                return preg_split('/[\s,]+/', $value, -1, PREG_SPLIT_NO_EMPTY);
+            default:
+                return $value;
         }
-        return in_array($value, ['0', 'off', 'no', 'false', 'none'], true) ? false : $default;
-    }
-
-    private static function number(array $values, string $key, float $default, float $least, float $most): float
-    {
-        if (!isset($values[$key]) || !is_numeric($values[$key])) {
-            return $default;
-        }
-        $value = (float) $values[$key];
-        return is_finite($value) ? max($least, min($most, $value)) : $default;
-    }
-
-    /** One of the choices; the first is the default. */
-    private static function choice(array $values, string $key, array $choices): string
-    {
-        $value = strtolower(isset($values[$key]) ? $values[$key] : '');
-        return in_array($value, $choices, true) ? $value : $choices[0];
     }
 
     private static function text(array $values, string $key, string $default): string

@@ -29,7 +29,6 @@ final class Request
 
     private $method;
     private $uri;
-    private $begin = '';
     private $route;
     private $context = [];
     private $calls = [];
@@ -56,7 +55,7 @@ final class Request
         $this->at = round($now - $before, 6);
         $this->startNs = $loadedNs - (int) ($before * 1e9);
         $this->method = $job === null ? $this->facts->method() : 'CLI';
-        $this->uri = $job === null ? $this->facts->uri() : $this->redactor->text($job, Limits::ROUTE);
+        $this->uri = $job === null ? null : $this->redactor->text($job, Limits::ROUTE);
         $this->route = $job === null ? null : $this->uri;
         $this->sql = $config->sql ? new Sql($config, $this->startNs) : null;
         $this->transport = new Transport($config);
@@ -74,25 +73,9 @@ final class Request
 
     private function begin(int $loadedNs): void
     {
-        $line = [
-            't' => 'begin',
-            'v' => 2,
-            'id' => $this->id,
-            'at' => $this->at,
-            'pid' => $this->pid,
-            'method' => $this->method,
-            'uri' => $this->uri,
-            'client' => $this->facts->client(),
-            'agent' => $this->facts->agent(),
-            'release' => $this->facts->release(),
-            'ss' => $this->meter->start(),
-        ];
-        $this->begin = Record::line(array_filter($line, [self::class, 'isKnown']));
-        if ($this->route !== null) {
-            $this->begin .= $this->routeLine();
-        }
+        // Without an agent the line is not even built: beginning a request must cost next to nothing then.
         if ($this->transport->open()) {
-            $this->transport->post($this->begin);
+            $this->transport->post($this->beginLine());
         }
         $wanted = $this->config->profiler !== 'none' && ExcimerProfiler::available();
         $this->profiler = $wanted
@@ -100,6 +83,34 @@ final class Request
             : new NoProfiler();
         $this->profiler->start();
         $this->ownNs = $this->beganNs = hrtime(true) - $loadedNs;
+    }
+
+    /** The begin line, and the route line where the name is known already. */
+    private function beginLine(): string
+    {
+        $line = [
+            't' => 'begin',
+            'v' => 2,
+            'id' => $this->id,
+            'at' => $this->at,
+            'pid' => $this->pid,
+            'method' => $this->method,
+            'uri' => $this->uri(),
+            'client' => $this->facts->client(),
+            'agent' => $this->facts->agent(),
+            'release' => $this->facts->release(),
+            'ss' => $this->meter->start(),
+        ];
+        $begin = Record::line(array_filter($line, [self::class, 'isKnown']));
+        return $this->route === null ? $begin : $begin . $this->routeLine();
+    }
+
+    private function uri(): string
+    {
+        if ($this->uri === null) {
+            $this->uri = $this->facts->uri();
+        }
+        return $this->uri;
     }
 
     public function id(): string
@@ -186,7 +197,7 @@ final class Request
             : ini_set('memory_limit', (string) (memory_get_usage(true) + 4 * Limits::HEADROOM_BYTES));
         $end = $this->end($stoppedNs, $scheduled);
         $handover = new Handover($this->config, $this->transport, new Markers($this->config));
-        $handover->give($this->id, $this->begin, $end['line'], $end['short'], $scheduled);
+        $handover->give($this->id, $this->beginLine(), $end['line'], $end['short'], $scheduled);
         if ($limit !== false) {
             ini_set('memory_limit', $limit);
         }
@@ -212,7 +223,7 @@ final class Request
         $fast = $ms < $this->config->thresholdMs;
         $short = $fast && $this->fatal === null;
         $record = ['t' => 'end', 'v' => 2, 'id' => $this->id, 'at' => $this->at, 'ms' => round($ms, 3)];
-        $record['request'] = ['method' => $this->method, 'uri' => $this->uri, 'route' => $this->route];
+        $record['request'] = ['method' => $this->method, 'uri' => $this->uri(), 'route' => $this->route];
         $record['client'] = $this->facts->client();
         $record['agent'] = $this->facts->agent();
         $record['release'] = $this->facts->release();
