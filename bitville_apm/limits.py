@@ -143,6 +143,10 @@ LARGE_BLOCK_BYTES = 128 * KIB
 """Memory blocks from here on go back to the system when freed: a body of 16 MiB must not stay for ever."""
 PARSERS = 2
 """Threads that read bodies: more would only take turns at the interpreter's lock."""
+RETRY_SOON_S = 1
+"""What a sender is told to wait when the collector is only busy."""
+RETRY_TROUBLE_S = 10
+"""The same when the disk is full or the store in trouble: nothing changes within a second."""
 AGENTS_KEPT = 1000
 """Agents that `/ready` remembers."""
 STOP_S = 20.0
@@ -195,6 +199,14 @@ FIELDS_SHOWN = 200
 FIELD_CHARACTERS = 1000
 """Of captured headers, variables and context on a page; the JSON has them all."""
 
+READ_STEPS = 4000
+"""Instructions of SQLite's machine between two looks at the clock: a fraction of a millisecond."""
+PAGE_BYTES = 16 * KIB
+"""A page of a database file: saves a fifth against SQLite's 4 KiB with records of this size (measured)."""
+PAYLOAD_LEVEL = 3
+"""zstd level of stored records: 25 to 35 µs for 8 KB."""
+END_BEFORE_RECV_S = 6 * 86_400
+"""A record counts in the minute of its end, but at most this long before it was received (wire.md 6)."""
 BUSY_S = 5.0
 """How long a connection waits for another process (the command line) that is writing."""
 WRITER_CACHE_BYTES = 16 * MIB

@@ -17,6 +17,7 @@ from twisted.web.resource import IResource, Resource
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 import bitville_apm
+from bitville_apm import limits
 from bitville_apm.collector.agents import Agents
 from bitville_apm.collector.ingest import Ingest, caller_of
 from bitville_apm.http import HttpProblem, answer_problem
@@ -105,7 +106,7 @@ class App:
     @app.handle_errors(HTTPException)
     def no_route(self, request: IRequest, failure: Failure) -> bytes:
         """No such route, or not with this method."""
-        method, path = request.method.decode("latin-1"), request.path.decode("latin-1")[:200]
+        method, path = request.method.decode("latin-1"), request.path.decode("latin-1")[: limits.PROBLEM_CHARACTERS]
         error: Any = failure.value
         headers = {}
         if isinstance(error, MethodNotAllowed):

@@ -84,14 +84,16 @@ class Ingest:
             raise HttpProblem(403, f"{caller.name} stands for no single project; use an ingest key")
         sender = _sender(request, next(iter(caller.projects)), self.reactor.seconds(), postgres)
         if self._stopped is not None:
-            raise HttpProblem(503, "the collector is stopping; send again in a moment", headers={"Retry-After": "1"})
+            raise HttpProblem(
+                503, "the collector is stopping; send again in a moment", headers=_after(limits.RETRY_SOON_S)
+            )
         body = request.content.read()
         if self._batches >= limits.COMMITS_WAITING or self._bytes + len(body) > limits.BODIES_WAITING_BYTES:
             raise _too_many()
         read, outcomes = await _shielded(self._taken(body, request.getHeader(b"content-encoding"), sender))
         if sender.journal is not None:
             host = read.arrivals[0][1].host if read.arrivals else ""
-            version = (request.getHeader(b"bitville-agent") or b"").decode("latin-1")[:40]
+            version = (request.getHeader(b"bitville-agent") or b"").decode("latin-1")[: limits.PROBLEM_CHARACTERS]
             sent = _milliseconds(request.getHeader(b"bitville-sent"))
             self.agents.saw(sender.project, sender.journal, host, version, sent, sender.now)
         request.setHeader(b"Content-Type", b"application/json")
@@ -123,12 +125,14 @@ class Ingest:
             return await self.store.write(arrivals)
         except NoSpace:
             raise HttpProblem(
-                507, "the collector's disk is full; nothing was stored, send again", headers={"Retry-After": "10"}
+                507,
+                "the collector's disk is full; nothing was stored, send again",
+                headers=_after(limits.RETRY_TROUBLE_S),
             ) from None
         except Exception:  # noqa: BLE001 - whatever the store has, the sender must keep its records
             _log.failure("a batch of {n} records was not stored", n=len(arrivals))
             raise HttpProblem(
-                503, "the records could not be stored; send them again", headers={"Retry-After": "10"}
+                503, "the records could not be stored; send them again", headers=_after(limits.RETRY_TROUBLE_S)
             ) from None
 
 
@@ -155,7 +159,8 @@ def _answer(read: Body, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     refused = list(read.refused)
     for (line, arrival), outcome in zip(read.arrivals, outcomes, strict=True):
         if outcome == "expired":
-            refused.append(Refusal(line, arrival.id, "expired", [Problem("recv", "its day is no longer kept")]))
+            field = "recv" if arrival.frame is None else "body.at"
+            refused.append(Refusal(line, arrival.id, "expired", [Problem(field, "its day is no longer kept")]))
     if read.single and refused:
         details = [{"line": refused[0].line, **field} for field in _fields(refused[0].problems)]
         raise HttpProblem(400, f"the record was not taken: {refused[0].reason}", details)
@@ -187,12 +192,16 @@ def _too_many() -> HttpProblem:
         429,
         "the collector is behind; send again in a moment",
         headers={
-            "Retry-After": "1",
+            **_after(limits.RETRY_SOON_S),
             "X-RateLimit-Limit": str(limits.COMMITS_WAITING),
             "X-RateLimit-Remaining": "0",
-            "X-RateLimit-Reset": "1",
+            "X-RateLimit-Reset": str(limits.RETRY_SOON_S),
         },
     )
+
+
+def _after(seconds: int) -> dict[str, str]:
+    return {"Retry-After": str(seconds)}
 
 
 def _milliseconds(header: bytes | None) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ from bitville_apm.web.app import resource
 
 _log = Logger()
 _M_MMAP_THRESHOLD = -3
+
+
+class CannotStart(Exception):
+    """What a person must mend before the collector can start: one line."""
 
 
 class Options(usage.Options):
@@ -73,7 +78,7 @@ class Collector(service.Service):
         _return_large_blocks()
         section = self.config.collector
         try:
-            section.data.mkdir(mode=0o750, parents=True, exist_ok=True)
+            _make_directory(section.data)
             self._store = store = SqliteStore.open(section.data, self.reactor)
             now = self.reactor.seconds()
             ensure_local_key(store.main, section.data / "local.key", now)
@@ -97,7 +102,7 @@ class Collector(service.Service):
             listens = attrs.evolve(section.listen, port=self._port.getHost().port)
             base_url = attrs.evolve(section, listen=listens).base_url
             url = ensure_way_in(store.main, section.data / "login.url", base_url, now)
-        except StoreError as error:
+        except (StoreError, CannotStart) as error:
             self._give_up(str(error))
         except CannotListenError as error:
             self._give_up(f"cannot listen on {section.listen}: {error.socketError}")
@@ -113,7 +118,7 @@ class Collector(service.Service):
             _log.info("open {url} to log in", url=url)
 
     def _listen(self, section: CollectorSection, site: LimitedSite) -> Any:
-        """Listen at once. Raises `CannotListenError`, or `OSError` for a certificate that cannot be read."""
+        """Listen at once. Raises `CannotListenError`, and `CannotStart` for a certificate that cannot be used."""
         where = f"{section.listen.port}:interface={quoteStringArgument(section.listen.host)}"
         where += f":backlog={limits.LISTEN_BACKLOG}"
         if section.certificate is not None:
@@ -123,10 +128,8 @@ class Collector(service.Service):
             description = f"tcp:{where}"
         try:
             endpoint = serverFromString(self.reactor, description)
-        except (OSError, CannotListenError):
-            raise
         except Exception as error:  # noqa: BLE001 - OpenSSL has its own kinds; a person must mend the file
-            raise StoreError(f"[collector] certificate or private_key cannot be used: {error}") from None
+            raise CannotStart(f"[collector] certificate or private_key cannot be used: {error}") from None
         return _result(endpoint.listen(site))
 
     def _give_up(self, why: str) -> None:
@@ -146,6 +149,15 @@ class Collector(service.Service):
         """Take nothing more, commit what was taken, close the files."""
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
+
+
+def _make_directory(path: Path) -> None:
+    """The data directory: its group may look for `local.key`, whatever the umask (twistd's own is 077)."""
+    if not path.exists():
+        path.mkdir(parents=True)
+        path.chmod(0o750)
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def _return_large_blocks() -> None:

@@ -52,11 +52,12 @@ class Rig:
     extra: str = ""
     environment: Mapping[str, str] = attrs.field(factory=dict)
     port: int = attrs.field(factory=free_port)
+    data: Path = attrs.field()
+    """The collector's data."""
     process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def data(self) -> Path:
-        """The collector's data."""
+    @data.default
+    def _data(self) -> Path:
         return self.directory / "data"
 
     @property

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import attrs
 import zstandard
 
 from bitville_apm import cells as cells_of
 from bitville_apm import limits, records
-from bitville_apm.cells import Cells, Columns
+from bitville_apm.cells import Columns
 from bitville_apm.records import Frame, Postgres
 from bitville_apm.requests import Request, request_of
 from bitville_apm.store.interface import Arrival
@@ -32,8 +32,6 @@ _WATERMARK = (
     "INSERT INTO watermark (project, journal, run, seq, items) VALUES (?,?,?,?,?) ON CONFLICT DO UPDATE"
     " SET seq = max(seq, excluded.seq), items = items + excluded.items"
 )
-ROLL_BACK_S = 6 * 86_400
-"""A record counts in the minute of its end, but at most this long before it was received (wire.md 6)."""
 
 
 @attrs.define(eq=False)
@@ -46,7 +44,9 @@ class Day:
     _present: set[tuple[int, int]] = attrs.field(factory=set)
     _cells: dict[rolls.Key, Columns] = attrs.field(factory=dict)
     _watermarks: dict[tuple[int, str, int], tuple[int, int]] = attrs.field(factory=dict)
-    _compressor: zstandard.ZstdCompressor = attrs.field(factory=lambda: zstandard.ZstdCompressor(level=3))
+    _compressor: zstandard.ZstdCompressor = attrs.field(
+        factory=lambda: zstandard.ZstdCompressor(level=limits.PAYLOAD_LEVEL)
+    )
 
     @classmethod
     def open(cls, path: Path) -> Day:
@@ -75,6 +75,7 @@ class Day:
         self._db.execute("COMMIT")
         if len(self._names) > limits.NAMES_CACHED:
             self._names.clear()
+            self._present.clear()
 
     def rollback(self) -> None:
         """Forget everything since `begin`, numbers of new names included."""
@@ -131,7 +132,8 @@ class Day:
             (cursor.lastrowid, self._compressor.compress(arrival.body)),
         )
         if rolled:
-            self._roll(project, host, _minute(request, arrival.recv_ms), arrival.cells)
+            flat = ((dimension, value, columns) for (dimension, value), columns in arrival.cells.items())
+            self._roll(project, host, _minute(request, arrival.recv_ms), flat)
 
     def drop_died(self, project: str, id: str) -> None:
         """Remove a request that was taken for dead, and what it added to the rolls."""
@@ -166,9 +168,7 @@ class Day:
         )
         if not cursor.rowcount:
             return False
-        minute = int(frame.at // 60)
-        for dimension, value, columns in cells_of.of_frame(frame):
-            self._add(self._key(project, host, minute, dimension, value), columns)
+        self._roll(project, host, int(frame.at // 60), cells_of.of_frame(frame))
         return True
 
     def has_postgres(self, project: str, id: str) -> bool:
@@ -244,15 +244,14 @@ class Day:
     def _key(self, project: int, host: int, minute: int, dimension: str, value: str) -> rolls.Key:
         return (project, self._name(dimension), minute, host, self._name(value))
 
-    def _roll(self, project: int, host: int, minute: int, cells: Cells) -> None:
-        for (dimension, value), columns in cells.items():
-            self._add(self._key(project, host, minute, dimension, value), columns)
-
-    def _add(self, key: rolls.Key, columns: Columns) -> None:
-        held: Any = self._cells.get(key)
-        if held is None:
-            held = self._cells[key] = Columns()
-        held.add(columns)
+    def _roll(self, project: int, host: int, minute: int, cells: Iterable[tuple[str, str, Columns]]) -> None:
+        """Add cells to those of this commit."""
+        for dimension, value, columns in cells:
+            key = self._key(project, host, minute, dimension, value)
+            held = self._cells.get(key)
+            if held is None:
+                held = self._cells[key] = Columns()
+            held.add(columns)
 
     def _flush(self) -> None:
         rolls.add(self._db, self._cells)
@@ -261,4 +260,4 @@ class Day:
 
 def _minute(request: Request, recv_ms: int) -> int:
     recv = recv_ms / 1000
-    return int(max(recv - ROLL_BACK_S, min(request.end, recv)) // 60)
+    return int(max(recv - limits.END_BEFORE_RECV_S, min(request.end, recv)) // 60)

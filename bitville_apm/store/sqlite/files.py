@@ -57,7 +57,7 @@ def open_writer(path: Path, schema: str) -> sqlite3.Connection:
     _create(path)
     db = sqlite3.connect(path, timeout=limits.BUSY_S, isolation_level=None, check_same_thread=False)
     try:
-        db.execute("PRAGMA page_size = 16384")
+        db.execute(f"PRAGMA page_size = {limits.PAGE_BYTES}")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA secure_delete = OFF")

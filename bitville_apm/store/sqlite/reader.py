@@ -27,8 +27,6 @@ from bitville_apm.store.sqlite.files import days_in, open_reader
 
 T = TypeVar("T")
 _log = Logger()
-_STEPS = 4000
-"""Instructions of SQLite's machine between two looks at the clock; a fraction of a millisecond."""
 
 
 @attrs.frozen
@@ -146,7 +144,7 @@ class Reader:
         for date, path in days_in(self.directory).items():
             try:
                 with contextlib.closing(open_reader(path)) as db:
-                    db.set_progress_handler(lambda: self.stopping or time.monotonic() > until, _STEPS)
+                    db.set_progress_handler(lambda: self.stopping or time.monotonic() > until, limits.READ_STEPS)
                     if db.execute("PRAGMA user_version").fetchone()[0] == 0:
                         continue  # the writer is just making it
                     found += ask(_Day(db, _visible(db, projects)))

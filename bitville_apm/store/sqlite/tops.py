@@ -8,13 +8,12 @@ from typing import Any
 
 import attrs
 
-from bitville_apm.cells import added, percentile
+from bitville_apm.cells import SUMS, added, percentile
 from bitville_apm.store.interface import TopRow
 from bitville_apm.store.sqlite.rolls import unpacked
 
-_SUMS = "requests", "executions", "wall_us", "cpu_us", "queue_us", "sql_us", "blocked_s", "waiting_s", "errors"
 _TOTALS = (
-    f"SELECT (SELECT text FROM name WHERE name.id = value), {', '.join(f'total({c})' for c in _SUMS)},"  # noqa: S608
+    f"SELECT (SELECT text FROM name WHERE name.id = value), {', '.join(f'total({c})' for c in SUMS)},"  # noqa: S608
     " count(executions), max(max_us) FROM roll"
     " WHERE project = ? AND dimension = ? AND minute >= ? AND minute < ? AND (?5 IS NULL OR host = ?5) GROUP BY value"
 )
@@ -29,14 +28,15 @@ _HISTOGRAMS = (
 class Total:
     """One value's columns over the range. `total()` gives floats, which cannot overflow."""
 
-    sums: list[float] = attrs.field(factory=lambda: [0.0] * len(_SUMS))
+    sums: dict[str, float] = attrs.field(factory=lambda: dict.fromkeys(SUMS, 0.0))
     counted: bool = False
     max_us: int = 0
     histogram: dict[int, int] = attrs.field(factory=dict)
 
     def add(self, other: Total) -> None:
         """Add another day's or project's."""
-        self.sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
+        for name in SUMS:
+            self.sums[name] += other.sums[name]
         self.counted = self.counted or other.counted
         self.max_us = max(self.max_us, other.max_us)
 
@@ -46,33 +46,37 @@ class Total:
 
     @property
     def load_s(self) -> float:
-        """Task-seconds: running (on a CPU or waiting for one) and blocked."""
-        _, _, _, cpu_us, queue_us, _, blocked_s, _, _ = self.sums
-        return (cpu_us + queue_us) / 1e6 + blocked_s
+        """Task-seconds, running and blocked."""
+        return self.running_s + self.sums["blocked_s"]
+
+    @property
+    def running_s(self) -> float:
+        """On a CPU or waiting for one."""
+        return (self.sums["cpu_us"] + self.sums["queue_us"]) / 1e6
 
     @property
     def wall_us(self) -> float:
         """Wall time."""
-        return self.sums[2]
+        return self.sums["wall_us"]
 
     def row(self, value: str) -> TopRow:
         """As it is answered."""
-        requests, executions, wall_us, cpu_us, queue_us, sql_us, blocked_s, waiting_s, errors = self.sums
-        shares = {share: percentile(self.histogram, share) for share in (0.5, 0.95, 0.99)}
-        p50, p95, p99 = (None if us is None else us / 1000 for us in shares.values())
+        sums = self.sums
+        percentiles = [percentile(self.histogram, share) for share in (0.5, 0.95, 0.99)]
+        p50, p95, p99 = (None if us is None else us / 1000 for us in percentiles)
         return TopRow(
             value=value,
-            requests=int(requests),
-            executions=int(executions) if self.counted else None,
-            wall_ms=wall_us / 1000,
-            cpu_ms=cpu_us / 1000,
-            queue_ms=queue_us / 1000,
-            sql_ms=sql_us / 1000,
-            running_s=(cpu_us + queue_us) / 1e6,
-            blocked_s=blocked_s,
-            waiting_s=waiting_s,
+            requests=int(sums["requests"]),
+            executions=int(sums["executions"]) if self.counted else None,
+            wall_ms=sums["wall_us"] / 1000,
+            cpu_ms=sums["cpu_us"] / 1000,
+            queue_ms=sums["queue_us"] / 1000,
+            sql_ms=sums["sql_us"] / 1000,
+            running_s=self.running_s,
+            blocked_s=sums["blocked_s"],
+            waiting_s=sums["waiting_s"],
             max_ms=self.max_us / 1000,
-            errors=int(errors),
+            errors=int(sums["errors"]),
             p50_ms=p50,
             p95_ms=p95,
             p99_ms=p99,
@@ -92,7 +96,7 @@ class Asked:
         """Each value's columns in one project of one day."""
         for value, *columns in self._rows(db, _TOTALS, project):
             *sums, counted, max_us = columns
-            yield value, Total(sums, counted > 0, max_us)
+            yield value, Total(dict(zip(SUMS, sums, strict=True)), counted > 0, max_us)
 
     def histograms(
         self, db: sqlite3.Connection, project: int, wanted: set[str]

@@ -164,7 +164,8 @@ class Writer:
 
     def start(self) -> None:
         """Start the thread."""
-        threading.Thread(target=self._run, name="bitville-writer", daemon=True).start()
+        files = DayFiles(self.directory)
+        threading.Thread(target=self._run, args=[files], name="bitville-writer", daemon=True).start()
 
     def write(self, batch: Sequence[Arrival], now: float) -> Deferred[Sequence[Outcome]]:
         """Fires after the commit with the outcomes. Fails with `NoSpace`."""
@@ -178,8 +179,7 @@ class Writer:
         self._queue.put(stopped)
         return stopped
 
-    def _run(self) -> None:
-        files = DayFiles(self.directory)
+    def _run(self, files: DayFiles) -> None:
         while True:
             group, stopped = self._next_group()
             if group:
@@ -211,11 +211,19 @@ class Writer:
                 for job in group:  # so that one batch's trouble is not the others'
                     self._commit(files, [job])
                 return
-            self.problem = "the disk is full" if isinstance(error, NoSpace) else f"{type(error).__name__}: {error}"
+            self._note("the disk is full" if isinstance(error, NoSpace) else f"{type(error).__name__}: {error}")
             for job in group:
                 self.reactor.callFromThread(job.done.errback, Failure())
             return
-        self.problem = None
+        self._note(None)
         self.stored += sum(outcome == "stored" for batch in outcomes for outcome in batch)
         for job, outcome in zip(group, outcomes, strict=True):
             self.reactor.callFromThread(job.done.callback, outcome)
+
+    def _note(self, problem: str | None) -> None:
+        """Say when trouble begins and when it is over, not each time it hits a batch."""
+        if problem is not None and self.problem is None:
+            _log.error("nothing is stored: {problem}; senders keep their records and come back", problem=problem)
+        elif problem is None and self.problem is not None:
+            _log.info("records are stored again")
+        self.problem = problem
