@@ -116,9 +116,9 @@ class AgentService(Service):
         _log.failure("the agent could not start", failure)
         self.reactor.stop()
 
-    async def stopService(self) -> None:
+    def stopService(self) -> Deferred[None]:
         """Accept no more, answer what has begun, send what can be sent, make the rest durable."""
-        await Deferred.fromCoroutine(self._stop())
+        return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         _log.info("stopping")

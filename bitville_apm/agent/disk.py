@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
-from twisted.logger import Logger
 
 from bitville_apm import files, limits
 from bitville_apm.agent import cursor as cursors
-from bitville_apm.agent import segment
+from bitville_apm.agent import recovery, segment
 from bitville_apm.agent.cursor import Cursor
+from bitville_apm.agent.recovery import Segment
 from bitville_apm.agent.segment import HEADER_BYTES, Entry, Header, Place, Record
-from bitville_apm.agent.unread import first_half
-
-_log = Logger()
 
 
 @attrs.frozen
@@ -31,7 +28,6 @@ class Found:
     """
 
     journal_id: bytes
-    run: int
     acked: Place
     written: Place
     pending: int
@@ -49,13 +45,6 @@ class Read:
 
 
 @attrs.define(eq=False)
-class _Segment:
-    run: int
-    first: int
-    path: Path
-
-
-@attrs.define(eq=False)
 class Disk:
     """One journal's directory. `policy` is always, interval or never (design.md 4)."""
 
@@ -65,7 +54,7 @@ class Disk:
     run: int = 0
     _cursor: Cursor = attrs.field(factory=Cursor)
     _cursor_written: Cursor = attrs.field(factory=Cursor)
-    _segments: list[_Segment] = attrs.Factory(list)
+    _segments: list[Segment] = attrs.Factory(list)
     _run_ends: dict[int, int] = attrs.Factory(dict)
     _previous: Place = (0, 0)
     _next: int = 1
@@ -78,26 +67,24 @@ class Disk:
         """Read what is there and begin a new run. Never fails because of data; `OSError` when the disk does."""
         files.make_private(self.directory)
         kept, sure = cursors.read(self.directory / "cursor")
-        self._segments = [
-            _Segment(*place, self.directory / name)
-            for name in sorted(os.listdir(self.directory))
-            if (place := segment.named(name)) is not None
-        ]
-        self._identify(fresh=kept is None and not self._segments)
+        self._segments = recovery.listed(self.directory)
+        self.journal_id = recovery.identify(self.directory, self._segments, fresh=kept is None and not self._segments)
         self._cursor = self._cursor_written = kept or Cursor()
         if not sure and self._segments:
             # What lies before the first segment was acknowledged once, as far as anyone can tell: it is not lost.
             first = (self._segments[0].run, self._segments[0].first - 1)
             self._cursor = attrs.evolve(self._cursor, acked=max(first, self._cursor.acked))
-        self._run_ends = {}
-        pending, pending_bytes, recent = self._look_through()
+        looked = recovery.look_through(self._segments, self._cursor.acked)
+        self._segments, self._run_ends = looked.segments, looked.run_ends
         last_run = self._segments[-1].run if self._segments else 0
         self.run = max(last_run, self._cursor.run) + 1
         self._previous = (last_run, self._run_ends.get(last_run, 0))
         self._next = 1
         self._cursor = attrs.evolve(self._cursor, run=self.run)
         self._write_cursor()
-        return Found(self.journal_id, self.run, self._cursor.acked, self._previous, pending, pending_bytes, recent)
+        return Found(
+            self.journal_id, self._cursor.acked, self._previous, looked.pending, looked.pending_bytes, looked.recent
+        )
 
     def append(self, entries: Sequence[Entry]) -> tuple[Place, int, OSError | None]:
         """Write entries in order: the place of the first, how many are written, and what stopped the rest.
@@ -184,66 +171,6 @@ class Disk:
         """How many files of records there are."""
         return len(self._segments)
 
-    # --- opening --------------------------------------------------------------------------------------------
-
-    def _identify(self, fresh: bool) -> None:
-        """Read the journal's id; a journal without a past gets a new one, so that no place is named twice."""
-        path = self.directory / "id"
-        found = b""
-        if not fresh:
-            with contextlib.suppress(OSError):
-                found = path.read_bytes()
-            for file in () if len(found) == 16 else self._segments:
-                header = segment.decoded_header(_contents(file.path, HEADER_BYTES))
-                if header is not None:
-                    found = header.journal_id
-        self.journal_id = found if len(found) == 16 else os.urandom(16)
-        if self.journal_id != found or fresh:
-            files.replace(path, self.journal_id)
-
-    def _look_through(self) -> tuple[int, int, array[int]]:
-        """Count what waits, learn where each run ended, collect the recent ids, cut a torn tail."""
-        pending = pending_bytes = newest = 0
-        recent: list[tuple[int, array[int]]] = []
-        for file in list(self._segments):
-            try:
-                data = _contents(file.path)
-            except OSError as error:
-                file.path.rename(file.path.with_suffix(".unreadable"))
-                self._segments.remove(file)
-                _log.error("journal: {path} cannot be read and is set aside: {error}", path=file.path.name, error=error)
-                continue
-            header = segment.decoded_header(data)
-            if header is not None:
-                run, end = header.previous
-                self._run_ends[run] = max(end, self._run_ends.get(run, 0))
-            scanned = segment.scan(data, file.run)
-            waiting = [r for r in scanned.records if r.place > self._cursor.acked]
-            pending += len(waiting)
-            pending_bytes += sum(r.size for r in waiting)
-            newest = max([newest, *(r.entry.received_ms for r in scanned.records)])
-            limit = newest - limits.UNREAD_ACK_S * 1000
-            ids = [first_half(r.entry.id) for r in scanned.records if r.entry.received_ms >= limit]
-            recent = [(at, kept) for at, kept in recent if at >= limit]
-            if ids:
-                recent.append((newest, array("Q", ids)))
-            last = scanned.records[-1].sequence if scanned.records else file.first - 1
-            self._run_ends[file.run] = max(last + scanned.lost_behind, self._run_ends.get(file.run, 0))
-            if file is self._segments[-1]:
-                self._mend(file.path, scanned.torn_at)
-        return pending, pending_bytes, array("Q", sorted(i for _, ids in recent for i in ids))
-
-    def _mend(self, path: Path, torn_at: int | None) -> None:
-        """Cut a torn tail off the last segment and make the rest durable; a disk that refuses is no obstacle."""
-        try:
-            with path.open("r+b") as file:
-                if torn_at is not None:
-                    file.truncate(torn_at)
-                    _log.info("journal: cut {path} at {at}, behind its last whole record", path=path.name, at=torn_at)
-                os.fsync(file.fileno())
-        except OSError as error:
-            _log.warn("journal: {path} could not be mended: {error}", path=path.name, error=error)
-
     # --- writing --------------------------------------------------------------------------------------------
 
     def _append_some(self, entries: Sequence[Entry], done: int) -> int:
@@ -288,7 +215,7 @@ class Disk:
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor, self._size = descriptor, HEADER_BYTES
-        self._segments.append(_Segment(self.run, self._next, path))
+        self._segments.append(Segment(self.run, self._next, path))
 
     def _undo(self) -> None:
         """Take back a write that failed. Where even that fails, the next append does it before it writes."""
@@ -300,13 +227,13 @@ class Disk:
 
     # --- reading and removing -------------------------------------------------------------------------------
 
-    def _rest(self, file: _Segment, after: Place) -> tuple[bytes, int]:
+    def _rest(self, file: Segment, after: Place) -> tuple[bytes, int]:
         """The bytes of a segment and where in them to begin."""
         if self._read_hint is not None and self._read_hint[:2] == (after, file.path):
-            return _contents(file.path, start=self._read_hint[2]), 0
-        return _contents(file.path), HEADER_BYTES
+            return recovery.contents(file.path, start=self._read_hint[2]), 0
+        return recovery.contents(file.path), HEADER_BYTES
 
-    def _lost_between(self, after: Place, file: _Segment) -> int:
+    def _lost_between(self, after: Place, file: Segment) -> int:
         """Records missing between a place and the beginning of a segment, where there is one behind it."""
         run, sequence = after
         if after == (0, 0) or (file.run, file.first) <= after:
@@ -333,16 +260,6 @@ class Disk:
         wanted = attrs.evolve(self._cursor, generation=self._cursor_written.generation + 1)
         cursors.write(self.directory / "cursor", wanted)
         self._cursor = self._cursor_written = wanted
-
-
-def _contents(path: Path, most: int = -1, start: int = 0) -> bytes:
-    """A file's bytes; none when it is missing, which is damage like any other."""
-    try:
-        with path.open("rb") as file:
-            file.seek(start)
-            return file.read(most)
-    except FileNotFoundError:
-        return b""
 
 
 def _write_all(descriptor: int, data: bytes, at: int) -> None:

@@ -126,11 +126,6 @@ class Forward:
         return len(self._hand) + self.journal.memory_count + self.journal.disk_count
 
     @property
-    def in_hand(self) -> int:
-        """Of those, the ones taken from the journal and not answered for."""
-        return len(self._hand)
-
-    @property
     def status(self) -> str:
         """For health: ok, degraded, failing."""
         if self.held:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -37,21 +37,25 @@ class NotWritten(Exception):
 
 @attrs.define(eq=False)
 class Journal:
-    """One pipeline's journal. `on_durable` is called whenever there may be more to send."""
+    """One pipeline's journal.
+
+    `on_durable` is called whenever there may be more to send, `on_open` once with the recent ids (`unread.py`).
+    """
 
     disk: Disk
     run: Run
     clock: IReactorTime
     on_durable: Callable[[], None] = lambda: None
+    on_open: Callable[[array[int]], None] = lambda ids: None
     journal_id: bytes = b""
     lost: int = 0
     replayed: int = 0
     overflows: int = 0
     waiting_bytes: int = 0
     segments: int = 0
-    failing: str = ""
-    recent: array[int] = attrs.field(factory=lambda: array("Q"))
     _open: bool = False
+    _opening: DeferredLock = attrs.Factory(DeferredLock)
+    _failures: dict[str, str] = attrs.Factory(dict)
     _waiting: list[tuple[Entry, Deferred[None]]] = attrs.Factory(list)
     _writing_since: float | None = None
     _head: deque[Record] = attrs.Factory(deque)
@@ -62,27 +66,26 @@ class Journal:
     _durable: Place = (0, 0)
     _written: Place = (0, 0)
     _repeated: Repeated = attrs.Factory(Repeated)
-    _syncing: LoopingCall | None = None
+    _loop: LoopingCall | None = None
 
     # --- life -----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open what is there. A disk that cannot be written now is tried again with every append."""
+        """Open what is there. A disk that cannot be read or written now is tried again and again."""
         try:
             await self._opened()
         except OSError as error:
             self._failed("open", error)
-        if self.disk.policy == "interval":
-            self._syncing = LoopingCall(self._tick)
-            self._syncing.clock = self.clock
-            self._syncing.start(limits.FSYNC_INTERVAL_S, now=False)
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = self.clock
+        self._loop.start(limits.FSYNC_INTERVAL_S, now=False)
 
     async def stop(self) -> None:
         """Finish writing, make it durable, and close."""
         while self._writing_since is not None:
             await deferLater(self.clock, 0.02)
-        if self._syncing is not None:
-            self._syncing.stop()
+        if self._loop is not None:
+            self._loop.stop()
         try:
             await self.sync()
             await self.run(self.disk.close)
@@ -90,13 +93,17 @@ class Journal:
             _log.error("journal: the last fsync failed: {error}", error=error)
 
     async def _opened(self) -> None:
+        if not self._open:
+            await self._opening.run(lambda: Deferred.fromCoroutine(self._open_once()))
+
+    async def _open_once(self) -> None:
         if self._open:
             return
         found: Found = await self.run(self.disk.open)
-        if self._open:
-            return
         self._open = True
-        self.journal_id, self.recent = found.journal_id, found.recent
+        self._failures.pop("open", None)
+        self.journal_id = found.journal_id
+        self.on_open(found.recent)
         self._taken, self._written = found.acked, max(found.written, found.acked)
         self._durable = self._written
         self._only_disk = self.replayed = found.pending
@@ -141,7 +148,7 @@ class Journal:
         first, done, error = await self.run(self.disk.append, entries)
         self.segments = self.disk.segments
         if error is None:
-            self.failing = ""
+            self._failures.pop("append", None)
         else:
             self._failed("append", error)
         run, sequence = first
@@ -180,21 +187,26 @@ class Journal:
             self.overflows += 1
 
     def _tick(self) -> None:
-        if self._durable < self._written:
-            Deferred.fromCoroutine(self.sync()).addErrback(self._not_synced)
+        if not self._open:
+            Deferred.fromCoroutine(self._opened()).addErrback(lambda f: self._failed("open", f.value))
+        elif self._durable < self._written:
+            Deferred.fromCoroutine(self.sync()).addErrback(lambda f: self._failed("fsync", f.value))
 
     async def sync(self) -> None:
         """Make durable what is written. Raises `OSError`."""
         if self._open and self._durable < self._written:
             through = await self.run(self.disk.sync)
+            self._failures.pop("fsync", None)
             self._durable = max(self._durable, through)
             self.on_durable()
 
-    def _not_synced(self, failure: Failure) -> None:
-        self._failed("fsync", failure.value)
+    @property
+    def failing(self) -> str:
+        """What the disk refuses at present; empty when all is well."""
+        return "; ".join(self._failures.values())
 
     def _failed(self, what: str, error: BaseException | None) -> None:
-        self.failing = f"{what}: {error}"
+        self._failures[what] = f"{what}: {error}"
         n = self._repeated.due(what, self.clock.seconds())
         if n:
             _log.error("journal: {what} failed {n} times: {error}", what=what, n=n, error=error)
@@ -268,4 +280,5 @@ class Journal:
         return done
 
     def _counted(self, _: None) -> None:
+        self._failures.pop("cursor", None)
         self.segments = self.disk.segments

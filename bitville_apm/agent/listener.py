@@ -1,8 +1,7 @@
 """The socket that PHP processes connect to (wire.md 1): one connection a request, lines in, one byte back.
 
 `+` says that the journal has it, `-` that it never will (kept in quarantine). No answer at all, because the disk
-did not take it, leaves the record with its sender, who has a spool. A connection is read to its end before it is
-closed: bytes left unread would reset it and take an answer along that the client has not read yet.
+did not take it, leaves the record with its sender, who has a spool.
 
 Time is counted in ticks of one second that only pass while lines are being read: a suspended agent, or one that
 holds its senders back, must not blame them for being late.
@@ -10,8 +9,6 @@ holds its senders back, must not blame them for being late.
 
 from __future__ import annotations
 
-import socket
-import struct
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
@@ -21,16 +18,17 @@ import attrs
 import msgspec
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import UNIXServerEndpoint
-from twisted.internet.interfaces import IHalfCloseableProtocol, IListeningPort
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from bitville_apm import limits
+from bitville_apm import limits, records
+from bitville_apm.agent.connection import PhpConnection
 from bitville_apm.agent.framing import LineFramer, Oversize
-from bitville_apm.agent.inflight import Alive, Closed, InFlight, Peer, died_body
+from bitville_apm.agent.inflight import Alive, Closed, InFlight, died_body
 from bitville_apm.agent.journal import NotWritten
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.repeated import Repeated
@@ -40,7 +38,6 @@ from bitville_apm.interfaces import ISource
 from bitville_apm.records import Line
 
 _log = Logger()
-_UCRED = struct.Struct("3i")
 _TICKS = int(limits.LINE_START_S) + 1
 _UNANSWERED = ("begin", "route", "spooled", "count")
 """A client waits for one answer, to its end line: an answer to one of these would be taken for that."""
@@ -55,79 +52,6 @@ def _is_answered(line: bytes) -> bool:
         return msgspec.json.decode(line, type=_Head).t not in _UNANSWERED
     except msgspec.MsgspecError:
         return True
-
-
-@implementer(IHalfCloseableProtocol)
-class PhpConnection(Protocol):
-    """One client. `over` is one connection more than are held: read and answered, and closed after 5 s."""
-
-    peer = Peer(0, -1)
-    over = False
-    ended = False
-
-    def __init__(self, source: PhpSource) -> None:
-        self._source = source
-        self.framer = LineFramer()
-        self.unanswered = 0
-        self._acked: deque[str] = deque(maxlen=64)
-
-    def connectionMade(self) -> None:
-        """Ask the kernel who it is."""
-        handle = self.transport.getHandle()  # type: ignore[union-attr]
-        pid, uid, _ = _UCRED.unpack(handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        self.peer = Peer(pid, uid)
-        self._source.opened(self)
-
-    def dataReceived(self, data: bytes) -> None:
-        """Some bytes of its lines."""
-        framer = self.framer
-        before = framer.unfinished
-        lines = framer.feed(data)
-        for line in lines:
-            if line:
-                self._source.line(self, line)
-        self._source.held_back(self, framer.unfinished - before, bool(lines))
-
-    def readConnectionLost(self) -> None:
-        """The client has nothing more to say. An answer still to come is written first."""
-        self.ended = True
-        self._source.acks_read(self._acked)
-        self._source.finished(self)
-        if not self.unanswered:
-            self.transport.loseConnection()  # type: ignore[union-attr]
-
-    def writeConnectionLost(self) -> None:
-        """Never asked for."""
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Closed, by whomever."""
-        self._source.finished(self)
-        self._source.gone(self)
-
-    def answer(self, byte: bytes, id_: str) -> None:
-        """Tell the client. An ack that comes after its last word may find nobody."""
-        if not self.connected:
-            return
-        try:
-            # Past Twisted's buffer: an ack that is not in the client's queue yet must not count as read.
-            self.transport.getHandle().send(byte)  # type: ignore[union-attr]
-        except BlockingIOError:
-            self.transport.write(byte)  # type: ignore[union-attr]
-        except OSError:
-            pass
-        else:
-            if id_ and not self.ended:
-                self._acked.append(id_)
-        self.close_if_ended()
-
-    def close_if_ended(self) -> None:
-        """After the last answer, close what the client has closed on its side."""
-        if self.ended and not self.unanswered and self.connected:
-            self.transport.loseConnection()  # type: ignore[union-attr]
-
-    def begun_next(self) -> None:
-        """The client went on to another request, so it has read the acks of those before."""
-        self._source.acks_read(self._acked)
 
 
 @implementer(ISource)
@@ -248,7 +172,8 @@ class PhpSource:
         self._watched.pop(connection, None)
         mid_line = connection.framer.inside_line
         self._unfinished -= connection.framer.unfinished
-        connection.framer = LineFramer()
+        if mid_line:
+            connection.framer = LineFramer()
         self.in_flight.closed(connection, self.boottime(), mid_line)
 
     def gone(self, connection: PhpConnection) -> None:
@@ -329,13 +254,14 @@ class PhpSource:
             why = Refused([Problem("", f"{line.length} bytes, longer than {limits.LINE_BYTES}")], "oversize")
             self._refuse(connection, why, line.beginning)
             return
+        received_ms = self.pipeline.stamp()
         try:
-            read = self.pipeline.read(line)
+            read = records.read_line(line, received_ms)
         except Refused as refused:
             self._refuse(connection, refused, line)
             return
         if read.kind in ("end", "v1"):
-            self._take(connection, read)
+            self._take(connection, read, received_ms)
         else:
             self._note(connection, read)
 
@@ -351,10 +277,10 @@ class PhpSource:
         elif read.kind == "count":
             self.pipeline.ledger.unconfirmed += read.message.unconfirmed
 
-    def _take(self, connection: PhpConnection, read: Line) -> None:
+    def _take(self, connection: PhpConnection, read: Line, received_ms: int) -> None:
         connection.unanswered += 1
         self.in_flight.ended(connection, read.id)
-        written = self.pipeline.take(read)
+        written = self.pipeline.take(read, received_ms)
         written.addCallbacks(
             self._answer, self._no_answer, callbackArgs=(connection, b"+", read.id), errbackArgs=(connection,)
         )

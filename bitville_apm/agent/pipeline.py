@@ -6,14 +6,15 @@ projects never mix and a revoked key stops only its own.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
-from bitville_apm import records
 from bitville_apm.agent.forward import Forward
 from bitville_apm.agent.journal import Journal
 from bitville_apm.agent.quarantine import Quarantine
@@ -58,8 +59,8 @@ class Pipeline:
 
     async def start(self) -> None:
         """Open the journal, then begin to send."""
+        self.journal.on_open = self._opened
         await self.journal.start()
-        self.unread.before = self.journal.recent
         await self.forward.start()
 
     async def stop(self) -> None:
@@ -67,11 +68,14 @@ class Pipeline:
         await self.forward.stop()
         await self.journal.stop()
 
-    def read(self, line: bytes) -> Line:
-        """One line of a client. Raises `Refused`."""
-        return records.read_line(line, int(self.now() * 1000))
+    def _opened(self, recent: array[int]) -> None:
+        self.unread.before = recent
 
-    def take(self, line: Line) -> Deferred[None]:
+    def stamp(self) -> int:
+        """When a line comes in: unix ms, told once and never changed (wire.md 5)."""
+        return int(self.now() * 1000)
+
+    def take(self, line: Line, received_ms: int) -> Deferred[None]:
         """Journal an end or version 1 line, unless it is there already.
 
         Fires when it may be acknowledged; fails with `NotWritten` when its sender must keep it.
@@ -81,19 +85,21 @@ class Pipeline:
             self.ledger.duplicate += 1
             return succeed(None)
         flags = SHORT if line.kind == "end" and line.message.short else 0
-        written = self.journal.append(Entry(line.kind, line.id, int(self.now() * 1000), line.body, flags))
+        written = self.journal.append(Entry(line.kind, line.id, received_ms, line.body, flags))
         written.addCallbacks(self._journalled, self._unwritten, callbackArgs=(line,))
         return written
 
     def died(self, id_: str, body: bytes) -> Deferred[None]:
         """Journal a request that ended without an end."""
         self.ledger.died += 1
-        return self.journal.append(Entry("died", id_, int(self.now() * 1000), body))
+        return self.journal.append(Entry("died", id_, self.stamp(), body))
 
     def refuse(self, refused: Refused, line: bytes) -> Deferred[None]:
         """Keep a refused line in quarantine: fires when it is there, fails with `OSError`."""
-        kept = self.run(self.quarantine.keep, int(self.now() * 1000), refused.reason, refused.problems, line)
-        kept.addCallbacks(self._refused, self._not_refused)
+        self.ledger.received += 1
+        self.journal.waiting_bytes += len(line)
+        kept = self.run(self.quarantine.keep, self.stamp(), refused.reason, refused.problems, line)
+        kept.addBoth(self._kept, len(line))
         return kept
 
     def spool_caught_up(self) -> None:
@@ -121,15 +127,14 @@ class Pipeline:
         if line.kind == "end":
             self.unread.add(line.id, self.clock.seconds())
 
-    def _unwritten(self, failure: Any) -> Any:
+    def _unwritten(self, failure: Failure) -> Failure:
         self.ledger.unwritten += 1
         return failure
 
-    def _refused(self, result: None) -> None:
-        self.ledger.received += 1
-        self.ledger.invalid += 1
-
-    def _not_refused(self, failure: Any) -> Any:
-        self.ledger.received += 1
-        self.ledger.unwritten += 1
-        return failure
+    def _kept(self, result: Failure | None, size: int) -> Failure | None:
+        self.journal.waiting_bytes -= size
+        if isinstance(result, Failure):
+            self.ledger.unwritten += 1
+        else:
+            self.ledger.invalid += 1
+        return result

@@ -30,7 +30,11 @@ class Quarantine:
         data = msgspec.json.encode({"reason": reason, "details": details, "body": text}) + b"\n"
         known = self._listed()
         name = f"{now_ms:013d}-{os.urandom(4).hex()}.json"
-        files.replace(self.directory / name, data)
+        # Not made durable: it would cost every record behind a flood of refused ones an fsync.
+        half = self.directory / f".{name}.tmp"
+        half.write_bytes(data)
+        half.chmod(0o600)
+        half.rename(self.directory / name)
         known.append((name, len(data)))
         self.file_count, self.total_bytes = len(known), self.total_bytes + len(data)
         while self.file_count > limits.QUARANTINE_FILES or self.total_bytes > max(limits.QUARANTINE_BYTES, len(data)):

@@ -21,6 +21,8 @@ class Repeated:
         if last is not None and now - last < limits.REPEATED_S:
             self._unsaid[kind] = count
             return 0
+        for old in [k for k, said in self._said.items() if now - said >= limits.REPEATED_S]:
+            del self._said[old]
+            self._unsaid.pop(old, None)
         self._said[kind] = now
-        self._unsaid[kind] = 0
         return count

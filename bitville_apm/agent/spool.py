@@ -17,7 +17,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from bitville_apm import limits
+from bitville_apm import limits, records
 from bitville_apm.agent import spoolfiles
 from bitville_apm.agent.journal import NotWritten
 from bitville_apm.agent.pipeline import Pipeline
@@ -95,7 +95,7 @@ class Spool:
         listing = await self.run(spoolfiles.listed, self.directory)
         self.backlog = listing.more
         imported: list[str] = []
-        records = 0
+        count = 0
         for name in listing.names:
             try:
                 lines = await self.run(spoolfiles.lines, self.directory, name)
@@ -109,13 +109,13 @@ class Spool:
                 await gatherResults(taking, consumeErrors=True)
             except FirstError as error:
                 error.subFailure.raiseException()
-            records += len(lines)
+            count += len(lines)
             imported.append(name)
         if imported:
             await self.pipeline.journal.sync()
             await self.run(spoolfiles.remove, self.directory, imported)
-            self.imported += records
-            _log.info("{n} records imported from {files} spool files", n=records, files=len(imported))
+            self.imported += count
+            _log.info("{n} records imported from {files} spool files", n=count, files=len(imported))
         if not self._first_done and not listing.more:
             self._first_done = True
             self.pipeline.spool_caught_up()
@@ -129,17 +129,23 @@ class Spool:
             _log.warn("spool {path}: {n} broken files moved aside: {why}", path=str(self.directory), n=n, why=why)
 
     async def _take(self, line: bytes) -> None:
+        received_ms = self.pipeline.stamp()
         try:
-            read = self.pipeline.read(line)
+            read = records.read_line(line, received_ms)
         except Refused as refused:
             await self.pipeline.refuse(refused, line)
             return
         if read.kind in ("end", "v1"):
-            await self.pipeline.take(read)
+            await self.pipeline.take(read, received_ms)
             self.found(read.id)
         elif read.kind == "count":
             self.pipeline.ledger.unconfirmed += read.message.unconfirmed
 
     def health(self) -> dict[str, Any]:
         """Numbers for `/health`."""
-        return {"imported": self.imported, "broken": self.broken, "backlog": self.backlog}
+        return {
+            "imported": self.imported,
+            "broken": self.broken,
+            "backlog": self.backlog,
+            "failing": bool(self.failing),
+        }

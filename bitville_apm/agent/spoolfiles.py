@@ -16,6 +16,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import attrs
 import msgspec
@@ -29,8 +30,8 @@ BROKEN = "broken"
 
 
 class _Wrapped(msgspec.Struct):
+    v: Literal[2]
     line: msgspec.Raw
-    v: int = 2
 
 
 _wrapped = msgspec.json.Decoder(_Wrapped)

@@ -120,10 +120,6 @@ class Transmitter:
         agent = Agent(self.reactor, self.policy, connectTimeout=limits.CONNECT_TIMEOUT_S, pool=self._pool)
         self._client = treq.client.HTTPClient(agent)
 
-    def statistics(self) -> dict[str, Any]:
-        """What health shows (DAEMON-10); never the URL's secrets: the URL holds none."""
-        return {"listener_url": self.url, "timeout": limits.REQUEST_TIMEOUT_S}
-
     async def send(self, records: Sequence[Record], key: str, journal_id: bytes) -> Delivered | Failed:
         """Send one batch, within 5 s. Never raises for what the network or the collector does."""
         body = await self.run(_compressed, records, self.host)

@@ -5,15 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 import time
 import uuid
+from datetime import datetime, timedelta, timezone
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
 from bitville_apm import limits
@@ -32,14 +40,14 @@ NOW = 1_795_231_261.5
 class ForwardRig:
     """A journal and its forwarder in the test's directory; `flush` waits for one flush to end."""
 
-    def __init__(self, directory: Path, url: str, key_file: Path | None = None) -> None:
+    def __init__(self, directory: Path, url: str, key_file: Path | None = None, ca: bytes | None = None) -> None:
         self.directory = directory
         self.clock = Clock()
         self.clock.advance(1000.0)
         self.wall = NOW
         self.key_file = key_file
         self.journal = Journal(Disk(directory / "journal", "never"), at_once, self.clock)
-        self.transmitter = Transmitter(reactor, at_once, lambda: NOW, url, "web1", trust(None))
+        self.transmitter = Transmitter(reactor, at_once, lambda: NOW, url, "web1", trust(ca))
         self.quarantine = Quarantine(directory / "quarantine")
         self.forward = Forward(
             journal=self.journal,
@@ -354,6 +362,46 @@ class ForwardTests(TestCase):
                 assert closed.is_set()
                 thread.join()
 
+    async def test_a_private_certificate_is_trusted_by_its_file_only(self) -> None:
+        """LIST-03: `ca` names whom to believe; without it a private certificate is refused, and so is another one."""
+        certificate, context = certified(self.directory / "one")
+        stranger, _ = certified(self.directory / "other")
+        secure = Collector(tls=context)
+        self.addCleanup(secure.close)
+        url = secure.url.replace("http:", "https:")
+        for ca, delivered in ((None, 0), (stranger, 0), (stranger + certificate, 1)):
+            rig = ForwardRig(self.directory / uuid.uuid4().hex, url, ca=ca)
+            await rig.start()
+            rig.records(1)
+            await rig.flush()
+            assert len(secure.items) == delivered
+            assert rig.forward.breaker.failure_count == 1 - delivered
+            await rig.close()
+
+    async def test_what_happens_is_logged_with_counts_and_a_repeated_failure_once_a_minute(self) -> None:
+        """DAEMON-14: n sent, m failed; breaker opened, half-open, closed, restored; never a record's content."""
+        with capturedLogs() as events:
+            rig = await self.rig()
+            rig.append(end_line(context="precious"), end_line())
+            self.collector.behaviour = lambda items: (500, {}, b"")
+            for _ in range(5):
+                await rig.flush()
+            await ForwardRig(self.directory, self.collector.url).forward.start()
+            self.collector.behaviour = lambda items: None
+            await rig.flush(61.0)
+        said = [text for text in (formatEvent(e) for e in events) if text]
+        breaker = [text for text in said if text.startswith("breaker")]
+        assert breaker == [
+            "breaker central_listener opened",
+            "breaker central_listener restored: open, 5 failures",
+            "breaker central_listener half-open",
+            "breaker central_listener closed",
+        ]
+        assert said.count("0 sent, 2 failed") == 5
+        assert said.count("2 sent, 0 failed") == 1
+        assert [text for text in said if text.startswith("sending failed")] == ["sending failed 1 times: 500"]
+        assert not any("precious" in text for text in said)
+
     async def test_a_quarantine_that_cannot_be_written_keeps_the_record(self) -> None:
         """A refused item is only let go once it is written down: a full disk loses nothing."""
         rig = await self.rig()
@@ -382,6 +430,35 @@ class ForwardTests(TestCase):
         assert other.forward.pending == 2
         again = await self.rig(self.directory / "other")
         assert again.journal.replayed == 2
+
+
+def certified(directory: Path) -> tuple[bytes, ssl.SSLContext]:
+    """A certificate for 127.0.0.1 that nobody signed but itself (PEM), and a server's context with it."""
+    directory.mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, directory.name)])
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = directory / "both.pem"
+    path.write_bytes(private + pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return pem, context
 
 
 def test_quarantine_is_bounded_oldest_out_first(tmp_path: Path, monkeypatch: Any) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import uuid
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from bitville_apm.agent import disk as disk_module
 from bitville_apm.agent.disk import Disk
 from bitville_apm.agent.journal import Journal, NotWritten
 from bitville_apm.agent.segment import HEADER_BYTES, Entry, Record
+from bitville_apm.agent.unread import UnreadAcks
 
 
 def at_once(function: Callable[..., Any], /, *arguments: object) -> Deferred[Any]:
@@ -47,8 +49,12 @@ class Rig:
     def __init__(self, directory: Path, policy: str = "never") -> None:
         self.directory = directory
         self.clock = Clock()
-        self.journal = Journal(Disk(directory, policy), at_once, self.clock)
+        self.recent: array[int] = array("Q")
+        self.journal = Journal(Disk(directory, policy), at_once, self.clock, on_open=self.opened)
         done(self.journal.start())
+
+    def opened(self, recent: array[int]) -> None:
+        self.recent = recent
 
     def append(self, *bodies: bytes) -> list[Deferred[None]]:
         deferreds = [self.journal.append(entry(body)) for body in bodies]
@@ -465,8 +471,6 @@ def test_the_ids_of_the_last_fifteen_minutes_are_known_at_start(tmp_path: Path) 
         rig.clock.advance(0)
         Rig(tmp_path / "j")
         rig = rig.again()
-    from bitville_apm.agent.unread import UnreadAcks
-
-    known = UnreadAcks(rig.journal.recent)
+    known = UnreadAcks(rig.recent)
     assert known.knows(young.id, 0.0)
     assert not known.knows(old.id, 0.0)

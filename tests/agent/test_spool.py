@@ -39,8 +39,8 @@ class SpoolRig:
         self.pipeline = Pipeline(
             "default", self.journal, forward, self.quarantine, at_once, self.clock, lambda: 1_795_231_300.0, spools=1
         )
+        self.journal.on_open = self.pipeline._opened
         done(self.journal.start())
-        self.pipeline.unread.before = self.journal.recent
         self.spool = Spool(self.directory, "", self.pipeline, at_once, self.clock, self.found.append)
         done_now(self, self.spool.start())
 
@@ -114,7 +114,7 @@ def test_a_record_whose_ack_was_not_read_is_not_taken_twice(tmp_path: Path) -> N
     rig = SpoolRig(tmp_path)
     id_, read_id = an_id(), an_id()
     for each in (id_, read_id):
-        rig.pipeline.take(read_line(end_line(each), 0))
+        rig.pipeline.take(read_line(end_line(each), 0), 0)
     rig.clock.advance(0)
     rig.pipeline.unread.read(read_id)
     rig.put("profile_20261121_031415_0a1b2c3d.json", wrapped(end_line(id_), sent=True))

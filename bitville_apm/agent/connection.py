@@ -1,0 +1,118 @@
+"""One client's connection: bytes to lines, and one byte back for each that is answered (wire.md 1).
+
+A connection is read to its end before it is closed: bytes left unread would reset it, and take an answer along
+that the client has not read yet.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import deque
+from typing import Protocol as Interface
+
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from bitville_apm.agent.framing import LineFramer, Oversize
+from bitville_apm.agent.inflight import Peer
+
+_UCRED = struct.Struct("3i")
+_ACKS_REMEMBERED = 64
+
+
+class Listening(Interface):
+    """What a connection tells of itself (`listener.PhpSource`)."""
+
+    def opened(self, connection: PhpConnection) -> None:
+        """It is there."""
+
+    def line(self, connection: PhpConnection, line: bytes | Oversize) -> None:
+        """A line is complete."""
+
+    def held_back(self, connection: PhpConnection, more: int, complete: bool) -> None:
+        """Bytes came: `more` of them wait for their newline, `complete` says that some line ended."""
+
+    def acks_read(self, ids: deque[str]) -> None:
+        """The client has read the acks of these; they are taken out."""
+
+    def finished(self, connection: PhpConnection) -> None:
+        """The client will say no more."""
+
+    def gone(self, connection: PhpConnection) -> None:
+        """It is closed."""
+
+
+@implementer(IHalfCloseableProtocol)
+class PhpConnection(Protocol):
+    """One client. `over` is one connection more than are held: read and answered, and closed after 5 s."""
+
+    peer = Peer(0, -1)
+    over = False
+    ended = False
+
+    def __init__(self, source: Listening) -> None:
+        self._source = source
+        self.framer = LineFramer()
+        self.unanswered = 0
+        self._acked: deque[str] = deque(maxlen=_ACKS_REMEMBERED)
+
+    def connectionMade(self) -> None:
+        """Ask the kernel who it is."""
+        handle = self.transport.getHandle()  # type: ignore[union-attr]
+        pid, uid, _ = _UCRED.unpack(handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        self.peer = Peer(pid, uid)
+        self._source.opened(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Some bytes of its lines."""
+        framer = self.framer
+        before = framer.unfinished
+        lines = framer.feed(data)
+        for line in lines:
+            if line:
+                self._source.line(self, line)
+        self._source.held_back(self, framer.unfinished - before, bool(lines))
+
+    def readConnectionLost(self) -> None:
+        """The client has nothing more to say. An answer still to come is written first."""
+        self.ended = True
+        self._source.acks_read(self._acked)
+        self._source.finished(self)
+        if not self.unanswered:
+            self.transport.loseConnection()  # type: ignore[union-attr]
+
+    def writeConnectionLost(self) -> None:
+        """Never asked for."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Closed, by whomever."""
+        self._source.finished(self)
+        self._source.gone(self)
+
+    def answer(self, byte: bytes, id_: str) -> None:
+        """Tell the client. An ack that comes after its last word may find nobody."""
+        if not self.connected:
+            return
+        try:
+            # Past Twisted's buffer: an ack that is not in the client's queue yet must not count as read.
+            self.transport.getHandle().send(byte)  # type: ignore[union-attr]
+        except BlockingIOError:
+            self.transport.write(byte)  # type: ignore[union-attr]
+        except OSError:
+            pass
+        else:
+            if id_ and not self.ended:
+                self._acked.append(id_)
+        self.close_if_ended()
+
+    def close_if_ended(self) -> None:
+        """After the last answer, close what the client has closed on its side."""
+        if self.ended and not self.unanswered and self.connected:
+            self.transport.loseConnection()  # type: ignore[union-attr]
+
+    def begun_next(self) -> None:
+        """The client went on to another request, so it has read the acks of those before."""
+        self._source.acks_read(self._acked)
