@@ -9,16 +9,23 @@ final class Client
     /** What the client cannot do without; where one is disabled it stays off. */
     const NEEDED = [
         'set_error_handler', 'restore_error_handler', 'register_shutdown_function', 'hrtime', 'microtime',
-        'json_encode', 'parse_ini_file', 'random_bytes',
+        'json_encode', 'parse_ini_file', 'random_bytes', 'is_file',
     ];
 
     private static $booted = false;
+    private static $home;
     private static $config;
     private static $request;
+    private static $registered = false;
     private static $thrown;
 
-    /** Begins the request of this process. @param int $loadedNs hrtime when the client began its own work */
-    public static function boot(int $loadedNs): void
+    /**
+     * Begins the request of this process.
+     *
+     * @param int $loadedNs hrtime when the client began its own work
+     * @param string $home the client's folder, in which a file `off` switches it off
+     */
+    public static function boot(int $loadedNs, string $home): void
     {
         if (self::$booted || !Facts::present()) {
             return;
@@ -34,11 +41,26 @@ final class Client
             return;
         }
         self::$config = $config;
+        self::$home = $home;
+        if (!self::switchedOff()) {
+            self::$request = new Request($config, $loadedNs);
+            self::register();
+        }
+    }
+
+    /** `bitville php off`: a look at a file in each request, because no pool has to be reloaded for it (PHP-17). */
+    private static function switchedOff(): bool
+    {
+        return is_file(self::$home . '/off');
+    }
+
+    private static function register(): void
+    {
+        self::$registered = true;
         // Memory for the end of a request that has used up its own. A method of PHP's gives it back, because on
         // entering a function of ours Excimer would first take its pending samples, which need memory, too.
         $reserve = new \ArrayObject([str_repeat("\0", Limits::RESERVE_BYTES)]);
         register_shutdown_function([$reserve, 'offsetUnset'], 0);
-        self::$request = new Request($config, $loadedNs);
         register_shutdown_function([self::class, 'shutdown'], Limits::SHUTDOWN_AGAIN);
     }
 
@@ -67,7 +89,17 @@ final class Client
             return;
         }
         self::end();
+        if (function_exists('clearstatcache')) {
+            // PHP remembers a file that is there, and this worker may have looked at it when it was off.
+            clearstatcache();
+        }
+        if (self::switchedOff()) {
+            return;
+        }
         self::$request = new Request(self::$config, hrtime(true), $name);
+        if (!self::$registered) {
+            self::register();
+        }
     }
 
     public static function end(): void
@@ -97,15 +129,33 @@ final class Client
             if ($again > 0) {
                 register_shutdown_function([self::class, 'shutdown'], $again - 1);
             } else {
-                $request->finish();
+                self::finish($request);
             }
         });
-        if (self::$thrown !== null) {
-            // By an output callback of the application; without us PHP would have reported it here, too.
-            $thrown = self::$thrown;
-            self::$thrown = null;
-            throw $thrown;
+    }
+
+    /** The last act: at once on a command line; for a page when nothing more can be printed. */
+    public static function finish(Request $request): void
+    {
+        if (self::answers() === []) {
+            $request->finish();
+            return;
         }
+        AfterAll::run(static function () use ($request) {
+            self::quietly([$request, 'finish']);
+            if (self::$thrown !== null) {
+                // By an output callback of the application; without us PHP would have reported it here, too.
+                $thrown = self::$thrown;
+                self::$thrown = null;
+                throw $thrown;
+            }
+        });
+    }
+
+    /** What this PHP has for sending the response off before the script ends. */
+    private static function answers(): array
+    {
+        return array_filter(['fastcgi_finish_request', 'litespeed_finish_request'], 'function_exists');
     }
 
     /**
@@ -116,10 +166,7 @@ final class Client
      */
     public static function answer(): void
     {
-        foreach (['fastcgi_finish_request', 'litespeed_finish_request'] as $finish) {
-            if (!function_exists($finish)) {
-                continue;
-            }
+        foreach (self::answers() as $finish) {
             $aborting = function_exists('ignore_user_abort') ? ignore_user_abort(true) : null;
             restore_error_handler();
             try {

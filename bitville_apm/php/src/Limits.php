@@ -8,6 +8,8 @@ final class Limits
     const DEADLINE_MS = 50;
     /** Times the client's shutdown function queues behind others: it runs after two levels of nested ones. */
     const SHUTDOWN_AGAIN = 3;
+    /** How often the last object looks whether it is; only another library with the same idea needs more than two. */
+    const LAST_ROUNDS = 10;
     /** A hand-over slower than this is worth a line in the log. */
     const HANDOVER_WARN_MS = 40;
     /** The agent touches its heartbeat each second; three missed ones are no coincidence. */

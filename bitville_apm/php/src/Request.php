@@ -67,7 +67,9 @@ final class Request
     public function __destruct()
     {
         if (!$this->over) {
-            Client::quietly([$this, 'finish']);
+            Client::quietly(function () {
+                Client::finish($this);
+            });
         }
     }
 
