@@ -110,7 +110,9 @@ def sql_totals(record: Version1) -> tuple[int, float]:
     listed = list(queries(record))
     n = _integer(sql.get("total_queries"), summary.get("total_queries"))
     ms = _number(sql.get("total_duration_ms"), summary.get("total_time_ms"))
-    return (len(listed) if n is None else n), (sum(q[1] for q in listed) if ms is None else min(max(0.0, ms), limits.MS_MAX))
+    if ms is None:
+        ms = sum(q[1] for q in listed)
+    return (len(listed) if n is None else n), min(max(0.0, ms), limits.MS_MAX)
 
 
 def queries(record: Version1) -> Iterator[tuple[str, float, Any]]:

@@ -31,8 +31,10 @@ def bin_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     (Path(site) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     options = ["--editable"] if request.param == "editable" else []
     subprocess.run(
-        [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check"]
-        + ["--no-deps", "--no-build-isolation", "--ignore-installed", *options, checkout],
+        [
+            *(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check"),
+            *("--no-deps", "--no-build-isolation", "--ignore-installed", *options, checkout),
+        ],
         check=True,
         cwd=base,
     )

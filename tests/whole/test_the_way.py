@@ -52,7 +52,8 @@ class Way:
 
     def counted(self) -> int:
         """How many requests the rolls of all endpoints hold."""
-        top = self.ask("top", dimension="endpoint", limit=200, **{"from": time.time() - 7 * 86_400, "to": time.time() + 60})
+        week = {"from": time.time() - 7 * 86_400, "to": time.time() + 60}
+        top = self.ask("top", dimension="endpoint", limit=200, **week)
         return sum(item["requests"] for item in top["items"])
 
     def delivered(self) -> bool:
@@ -109,7 +110,7 @@ def test_every_kind_of_line_of_a_client_arrives(way: Way) -> None:
 
 
 def test_a_refused_line_costs_nobody_else(way: Way) -> None:
-    """LIST-04: broken lines are answered `-` in their place (a begin has no answer), the good ones beside them arrive."""
+    """LIST-04: broken lines are answered `-` in their place (a begin has none), the good ones beside them arrive."""
     good = [agents.end_line() for _ in range(3)]
     bad = [b"{", b"[]", b'{"t":"end","v":2}', b'{"t":"begin","id":"x","at":NaN}', b"\xff" * 10]
     assert way.agent.send(good[0], bad[0], bad[1], good[1], *bad[2:], good[2]) == b"+--+--+"
