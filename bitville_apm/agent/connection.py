@@ -23,6 +23,17 @@ _UCRED = struct.Struct("3i")
 _ACKS_REMEMBERED = 64
 
 
+class Owed:
+    """The answer to one line: settled once it is known; without a byte there will be none."""
+
+    __slots__ = ("byte", "id", "settled")
+
+    def __init__(self) -> None:
+        self.settled = False
+        self.byte: bytes | None = None
+        self.id = ""
+
+
 class Listening(Interface):
     """What a connection tells of itself (`listener.PhpSource`)."""
 
@@ -56,8 +67,14 @@ class PhpConnection(Protocol):
     def __init__(self, source: Listening) -> None:
         self._source = source
         self.framer = LineFramer()
-        self.unanswered = 0
+        self._owed: deque[Owed] = deque()
+        self._silent = False
         self._acked: deque[str] = deque(maxlen=_ACKS_REMEMBERED)
+
+    @property
+    def unanswered(self) -> int:
+        """Lines whose answer is not settled yet."""
+        return len(self._owed)
 
     def connectionMade(self) -> None:
         """Ask the kernel who it is."""
@@ -81,8 +98,7 @@ class PhpConnection(Protocol):
         self.ended = True
         self._source.acks_read(self._acked)
         self._source.finished(self)
-        if not self.unanswered:
-            self.transport.loseConnection()  # type: ignore[union-attr]
+        self._close_if_ended()
 
     def writeConnectionLost(self) -> None:
         """Never asked for."""
@@ -92,10 +108,29 @@ class PhpConnection(Protocol):
         self._source.finished(self)
         self._source.gone(self)
 
-    def answer(self, byte: bytes, id_: str) -> None:
-        """Tell the client. An ack that comes after its last word may find nobody."""
-        if not self.connected:
-            return
+    def owe(self) -> Owed:
+        """A line that is to be answered came; its answer has its place now, whatever is known first."""
+        owed = Owed()
+        self._owed.append(owed)
+        return owed
+
+    def settle(self, owed: Owed, byte: bytes | None, id_: str = "") -> None:
+        """The answer to a line is known: `+`, `-`, or None. Answers go out in the order of their lines.
+
+        Behind a line that has no answer there are none either: a client counts bytes, and would take the next
+        line's for this one's. Its records are safe; it does not know, and sends them again under the same ids.
+        """
+        owed.settled, owed.byte, owed.id = True, byte, id_
+        while self._owed and self._owed[0].settled:
+            first = self._owed.popleft()
+            if first.byte is None:
+                self._silent = True
+            elif not self._silent and self.connected:
+                self._send(first.byte, first.id)
+        self._close_if_ended()
+
+    def _send(self, byte: bytes, id_: str) -> None:
+        """An ack that comes after the client's last word may find nobody."""
         try:
             # Past Twisted's buffer: an ack that is not in the client's queue yet must not count as read.
             self.transport.getHandle().send(byte)  # type: ignore[union-attr]
@@ -106,9 +141,8 @@ class PhpConnection(Protocol):
         else:
             if id_ and not self.ended:
                 self._acked.append(id_)
-        self.close_if_ended()
 
-    def close_if_ended(self) -> None:
+    def _close_if_ended(self) -> None:
         """After the last answer, close what the client has closed on its side."""
         if self.ended and not self.unanswered and self.connected:
             self.transport.loseConnection()  # type: ignore[union-attr]

@@ -9,13 +9,13 @@ holds its senders back, must not blame them for being late.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import attrs
-import msgspec
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.interfaces import IListeningPort
@@ -39,19 +39,11 @@ from bitville_apm.records import Line
 
 _log = Logger()
 _TICKS = int(limits.LINE_START_S) + 1
-_UNANSWERED = ("begin", "route", "spooled", "count")
-"""A client waits for one answer, to its end line: an answer to one of these would be taken for that."""
+_UNANSWERED = re.compile(rb'\s*\{\s*"t"\s*:\s*"(?:begin|route|spooled|count)"')
+"""A client waits for one answer, to its end line: an answer to one of these would be taken for that.
 
-
-class _Head(msgspec.Struct):
-    t: str = ""
-
-
-def _is_answered(line: bytes) -> bool:
-    try:
-        return msgspec.json.decode(line, type=_Head).t not in _UNANSWERED
-    except msgspec.MsgspecError:
-        return True
+Looked for in refused lines, which often are no JSON; every client writes `t` first.
+"""
 
 
 @implementer(ISource)
@@ -278,13 +270,8 @@ class PhpSource:
             self.pipeline.ledger.unconfirmed += read.message.unconfirmed
 
     def _take(self, connection: PhpConnection, read: Line, received_ms: int) -> None:
-        connection.unanswered += 1
         self.in_flight.ended(connection, read.id)
-        written = self.pipeline.take(read, received_ms)
-        written.addCallbacks(
-            self._answer, self._no_answer, callbackArgs=(connection, b"+", read.id), errbackArgs=(connection,)
-        )
-        written.addErrback(lambda failure: _log.failure("an answer failed", failure))
+        self._answer(connection, self.pipeline.take(read, received_ms), b"+", read.id)
 
     def _refuse(self, connection: PhpConnection, refused: Refused, line: bytes) -> None:
         n = self._repeated.due(refused.reason, self.reactor.seconds())
@@ -294,23 +281,26 @@ class PhpSource:
                 "{name}: {n} lines refused: {why} ({fields})", name=self.name, n=n, why=refused.reason, fields=fields
             )
         kept = self.pipeline.refuse(refused, line)
-        if not _is_answered(line):
+        if _UNANSWERED.match(line):
             kept.addErrback(lambda failure: failure.trap(OSError))
             return
-        connection.unanswered += 1
-        kept.addCallbacks(self._answer, self._no_answer, callbackArgs=(connection, b"-", ""), errbackArgs=(connection,))
-        kept.addErrback(lambda failure: _log.failure("an answer failed", failure))
+        self._answer(connection, kept, b"-", "")
 
-    def _answer(self, _: None, connection: PhpConnection, byte: bytes, id_: str) -> None:
-        connection.unanswered -= 1
-        connection.answer(byte, id_)
-        if self._paused and self.pipeline.journal.waiting_bytes <= limits.APPENDS_WAITING_BYTES // 2:
-            self._pause(False)
+    def _answer(self, connection: PhpConnection, written: Deferred[None], byte: bytes, id_: str) -> None:
+        """Answer with the byte once it is written; not at all if it cannot be."""
+        owed = connection.owe()
 
-    def _no_answer(self, failure: Failure, connection: PhpConnection) -> None:
-        failure.trap(NotWritten, OSError)
-        connection.unanswered -= 1
-        connection.close_if_ended()
+        def done(_: None) -> None:
+            connection.settle(owed, byte, id_)
+            if self._paused and self.pipeline.journal.waiting_bytes <= limits.APPENDS_WAITING_BYTES // 2:
+                self._pause(False)
+
+        def failed(failure: Failure) -> None:
+            connection.settle(owed, None)
+            failure.trap(NotWritten, OSError)
+
+        written.addCallbacks(done, failed)
+        written.addErrback(lambda failure: _log.failure("an answer failed", failure))
 
     def acks_read(self, ids: deque[str]) -> None:
         """The client has read these."""
