@@ -19,14 +19,16 @@ NONE = "—"
 
 
 def tests_by_id() -> dict[str, list[str]]:
-    """For each id the tests whose docstring names it, as `file::test`, in order."""
+    """For each id the test files with a test whose docstring names it, in order."""
     found: dict[str, list[str]] = defaultdict(list)
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         name = path.relative_to(ROOT / "tests").as_posix()
+        claimed: set[str] = set()
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
-                for claimed in sorted(set(ID.findall(ast.get_docstring(node) or ""))):
-                    found[claimed].append(f"{name}::{node.name}")
+                claimed |= set(ID.findall(ast.get_docstring(node) or ""))
+        for id_ in sorted(claimed):
+            found[id_].append(name)
     return found
 
 
@@ -37,20 +39,12 @@ def rows() -> Iterator[tuple[int, str, str, str]]:
             yield number, match[1], match[2], match[3]
 
 
-def tests_column(tests: list[str]) -> str:
-    """The last column: files, each with how many of its tests name the id."""
-    files: dict[str, int] = defaultdict(int)
-    for test in tests:
-        files[test.split("::")[0]] += 1
-    return ", ".join(f"`{file}` ({count})" for file, count in files.items()) or NONE
-
-
 def rewritten() -> str:
     """The document with its last column as the tests are now."""
     tests = tests_by_id()
     lines = DOCUMENT.read_text().splitlines()
     for number, id_, promise, _old in rows():
-        lines[number] = f"| {id_} | {promise} | {tests_column(tests.get(id_, []))} |"
+        lines[number] = f"| {id_} | {promise} | {', '.join(f'`{t}`' for t in tests.get(id_, [])) or NONE} |"
     return "\n".join(lines) + "\n"
 
 
