@@ -9,7 +9,14 @@
  * writes it) and required here, outside of any function: its variables are global, its warnings, its exceptions and
  * its absence are its own, whatever becomes of the client.
  */
-(static function () {
+if ((static function () {
+    // A handler rather than `@` alone: it keeps error_get_last() as it was.
+    $quiet = function_exists('set_error_handler') && function_exists('restore_error_handler');
+    if ($quiet) {
+        set_error_handler(static function () {
+            return true;
+        });
+    }
     try {
         if (@is_file(__DIR__ . '/listener.php')) {
             @include __DIR__ . '/listener.php';
@@ -17,7 +24,11 @@
     } catch (\Throwable $e) {
         // A page is worth more than its measurement.
     }
-})();
-if (is_file(__DIR__ . '/chain.php')) {
+    $chained = @is_file(__DIR__ . '/chain.php');
+    if ($quiet) {
+        restore_error_handler();
+    }
+    return $chained;
+})()) {
     require __DIR__ . '/chain.php';
 }

@@ -233,7 +233,15 @@ def fpm_binary() -> str:
 class Fpm:
     """A php-fpm, with the client prepended or without, and a FastCGI client for it."""
 
-    def __init__(self, root: Path, client: bool = True) -> None:
+    def __init__(
+        self,
+        root: Path,
+        client: bool = True,
+        stub: Path = STUB,
+        php: Mapping[str, object] | None = None,
+        extensions: tuple[str, ...] = ("pdo", "pdo_sqlite", "excimer"),
+        children: int = 3,
+    ) -> None:
         self.socket = root / "fpm.sock"
         self.log = root / "fpm.log"
         configuration = root / "fpm.conf"
@@ -244,7 +252,7 @@ class Fpm:
             "[shop]",
             f"listen = {self.socket}",
             "pm = static",
-            "pm.max_children = 3",
+            f"pm.max_children = {children}",
             "catch_workers_output = yes",
         ]
         as_root = os.geteuid() == 0
@@ -252,14 +260,15 @@ class Fpm:
             lines += ["user = root", "group = root"]
         configuration.write_text("\n".join(lines) + "\n")
         binary = fpm_binary()
-        options = [*base_options(("pdo", "pdo_sqlite", "excimer"), binary), "-dzend_extension=opcache"]
+        options = [*base_options(extensions, binary), "-dzend_extension=opcache"]
+        options += [f"-d{key}={value}" for key, value in (php or {}).items()]
         if as_root:
             options.append("-R")
         self.process = subprocess.Popen(
             [
                 binary,
                 *options,
-                f"-dauto_prepend_file={STUB if client else ''}",
+                f"-dauto_prepend_file={stub if client else ''}",
                 "-dlog_errors=1",
                 "-y",
                 str(configuration),
