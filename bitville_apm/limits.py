@@ -111,6 +111,8 @@ DRAIN_S = 2.0
 STATISTICS_S = 60.0
 FLUSH_AT_STOP_S = 15.0
 """What forwarding gets at SIGTERM: with draining and a last fsync well within systemd's 30 s."""
+AGENT_STOP_S = 28
+"""After this an agent that was told to stop ends whatever it waits for; a supervisor kills it at 30 s."""
 STALLED_S = 1.0
 """A journal that keeps lines waiting longer than this no longer shows its heartbeat to the clients."""
 REPEATED_S = 60.0

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -97,6 +97,8 @@ class AgentService(Service):
 
     def _end(self) -> None:
         _log.info("SIGTERM received")
+        # A disk that hangs holds up the journal's thread, and with it the end: the alarm ends the process then.
+        signal.alarm(limits.AGENT_STOP_S)
         if self.running:
             self.reactor.stop()
 
@@ -133,8 +135,7 @@ class AgentService(Service):
             await spool.stop()
         for source in self.sources:
             await source.stop()
-        for pipeline in self.pipelines:
-            await pipeline.stop()
+        await gatherResults([Deferred.fromCoroutine(pipeline.stop()) for pipeline in self.pipelines])
         if self._health_port is not None:
             await maybeDeferred(self._health_port.stopListening)
         for worker in self.workers:

@@ -11,6 +11,7 @@ hand until the collector has answered for it. Four things keep a flush from goin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ class Forward:
     _most: int = limits.BATCH_ITEMS
     _not_before: float = 0.0
     _held_until: float = 0.0
+    _stop_at: float = math.inf
     _flushing: Deferred[None] | None = None
     _repeated: Repeated = attrs.Factory(Repeated)
     _loop: LoopingCall | None = None
@@ -105,8 +107,8 @@ class Forward:
         except OSError as error:
             _log.error("journal: fsync failed: {error}", error=error)
         before = self.sent.stored + self.sent.duplicate
-        if self._flushing is not None:
-            await self._waited()
+        self._stop_at = self.clock.seconds() + limits.FLUSH_AT_STOP_S
+        await self._waited()
         self.flush()
         await self._waited()
         _log.info(
@@ -118,7 +120,8 @@ class Forward:
         if self._flushing is not None:
             done: Deferred[None] = Deferred()
             self._flushing.addBoth(lambda _: done.callback(None))
-            await done.addTimeout(limits.FLUSH_AT_STOP_S, self.clock, onTimeoutCancel=lambda result, _: None)
+            left = max(0.1, self._stop_at - self.clock.seconds())
+            await done.addTimeout(left, self.clock, onTimeoutCancel=lambda result, _: None)
 
     @property
     def pending(self) -> int:
@@ -196,7 +199,7 @@ class Forward:
         polled = self.breaker.polled(now)
         if polled.state != self.breaker.state:
             await self._set_breaker(polled)
-        if self.breaker.state == "open" or now < self._not_before:
+        if self.breaker.state == "open" or now < self._not_before or now >= self._stop_at:
             return False
         return not self.held or changed or now >= self._held_until
 
