@@ -23,10 +23,12 @@ final class AfterAll
         $this->round = $round;
     }
 
-    /** To be called while the process ends; what $work throws is PHP's to report. */
+    /** To be called while the process ends, the first $work counts; what it throws is PHP's to report. */
     public static function run(callable $work): void
     {
-        self::$held = new self($work, 0);
+        if (self::$held === null) {
+            self::$held = new self($work, 0);
+        }
     }
 
     public function __destruct()
