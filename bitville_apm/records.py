@@ -95,9 +95,11 @@ class Spooled(Struct, frozen=True, kw_only=True):
 
 
 class Count(Struct, frozen=True, kw_only=True):
-    """Short records that were sent whole but never acknowledged, and are only counted (spool files)."""
+    """Short records that are only counted (spool files): `unconfirmed` were sent whole but never acknowledged,
+    `left_out` found no room in a full file."""
 
     unconfirmed: Number
+    left_out: Number = 0
 
 
 class RequestPart(Struct, frozen=True, kw_only=True):

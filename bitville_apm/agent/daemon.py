@@ -80,13 +80,12 @@ class AgentService(Service):
             worker.start()
         _log.info(
             "Bitville APM agent {version} started: {sockets}; health {health}; "
-            "restart after {requests} requests or above {mb} MB, {n} records in memory",
+            "at most {n} records and {mb} MiB held in memory",
             version=__version__,
             sockets=", ".join(f"{s.name} {s.file.path}" for s in self.sources),
             health=self.health_address,
-            requests=limits.MAX_REQUESTS,
-            mb=limits.MEMORY_LIMIT_MB,
             n=limits.MEMORY_RECORDS,
+            mb=limits.MEMORY_BYTES // limits.MIB,
         )
         # Twisted's own handler would end the process by the signal itself, once all is stopped: exit code 0 instead.
         self.reactor.callWhenRunning(signal.signal, signal.SIGTERM, self._terminated)
@@ -176,7 +175,7 @@ class AgentService(Service):
         return max(states, key=_WORSE.index, default="ok")
 
     def snapshot(self) -> Mapping[str, Any]:
-        """The body of `/health` (DAEMON-11)."""
+        """The body of `/health` (DAEMON-11). Limits of restarts are null: it does not restart itself."""
         first = self.pipelines[0]
         sources = {s.name: s.health() for s in self.sources}
         for spool, source in zip(self.spools, self.sources, strict=True):
@@ -190,9 +189,9 @@ class AgentService(Service):
                 "worker": {
                     "request_count": self.requests,
                     "memory_usage_mb": round(self.vitals.memory_mb, 1),
-                    "memory_limit_mb": limits.MEMORY_LIMIT_MB,
+                    "memory_limit_mb": None,
                     "gc_runs": self.vitals.gc_runs,
-                    "max_requests": limits.MAX_REQUESTS,
+                    "max_requests": None,
                 },
                 "buffer": {
                     "memory_buffer_count": sum(p.journal.memory_count for p in self.pipelines),

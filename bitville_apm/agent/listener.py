@@ -267,7 +267,7 @@ class PhpSource:
         elif read.kind == "spooled":
             self.in_flight.ended(connection, read.id)
         elif read.kind == "count":
-            self.pipeline.ledger.unconfirmed += read.message.unconfirmed
+            self.pipeline.ledger.count(read.message)
 
     def _take(self, connection: PhpConnection, read: Line, received_ms: int) -> None:
         self.in_flight.ended(connection, read.id)

@@ -22,7 +22,7 @@ from bitville_apm.agent.segment import SHORT, Entry
 from bitville_apm.agent.unread import UnreadAcks
 from bitville_apm.agent.worker import Run
 from bitville_apm.checks import Refused
-from bitville_apm.records import Line
+from bitville_apm.records import Count, Line
 
 
 @attrs.define
@@ -30,7 +30,8 @@ class Ledger:
     """What came in since start: received = journalled + duplicate + invalid + unwritten.
 
     `unwritten` were not acknowledged: their senders keep them. `died` are records of our own making.
-    `unconfirmed` were sent whole once, are received already, and only say that their ack was not seen.
+    `unconfirmed` were sent whole once, are received already, and only say that their ack was not seen. `left_out`
+    never came: a client's full spool file had no room for them.
     """
 
     received: int = 0
@@ -40,6 +41,12 @@ class Ledger:
     unwritten: int = 0
     died: int = 0
     unconfirmed: int = 0
+    left_out: int = 0
+
+    def count(self, counted: Count) -> None:
+        """What a client only counted."""
+        self.unconfirmed += counted.unconfirmed
+        self.left_out += counted.left_out
 
 
 @attrs.define(eq=False)

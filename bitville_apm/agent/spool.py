@@ -139,7 +139,7 @@ class Spool:
             await self.pipeline.take(read, received_ms)
             self.found(read.id)
         elif read.kind == "count":
-            self.pipeline.ledger.unconfirmed += read.message.unconfirmed
+            self.pipeline.ledger.count(read.message)
 
     def health(self) -> dict[str, Any]:
         """Numbers for `/health`."""

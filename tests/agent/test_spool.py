@@ -88,7 +88,8 @@ def test_every_kind_of_file_is_imported_and_removed(tmp_path: Path) -> None:
     rig.put("profile_20261121_031416_0a1b2c3d.json", V1)
     rig.put("buffer_1795231262_17.json", [V1 | {"correlation_id": ids[1]}, V1 | {"correlation_id": ids[2]}])
     rig.put("buffer_1795231263_17.json", json.dumps(V1 | {"correlation_id": ids[3]}, indent=4).encode())
-    short = b"\n".join([end_line(ids[4], short=True), b'{"t":"count","unconfirmed":3}', end_line(ids[5]), b""])
+    counted = b'{"t":"count","unconfirmed":3,"left_out": 2}'
+    short = b"\n".join([end_line(ids[4], short=True), counted, end_line(ids[5]), b""])
     rig.put("short_4711_a1b2.ndjson", short)
     rig.tick()
     assert len(rig.left) == 1, "short records are renamed first, and read a tick later"
@@ -106,7 +107,7 @@ def test_every_kind_of_file_is_imported_and_removed(tmp_path: Path) -> None:
     }
     assert set(rig.found) == set(kinds)
     assert (rig.pipeline.ledger.received, rig.pipeline.ledger.journalled) == (7, 7)
-    assert rig.pipeline.ledger.unconfirmed == 3
+    assert (rig.pipeline.ledger.unconfirmed, rig.pipeline.ledger.left_out) == (3, 2)
 
 
 def test_a_record_whose_ack_was_not_read_is_not_taken_twice(tmp_path: Path) -> None:
