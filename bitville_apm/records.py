@@ -1,9 +1,7 @@
-"""The records that travel (wire.md 1, 2, 4-6): their types, and reading one line of them.
+"""The records that travel (wire.md 1, 2, 4-6), as types. How bytes become one of them is in `reading.py`.
 
-Reading has two paths. The fast one decodes with msgspec straight into a type below and looks, without parsing,
-whether nesting and integers can be within bounds. Whatever it does not accept goes once through the complete
-check of `checks.py`, which either repairs it (lone surrogates, PHP's `[]` for an empty object) or names every
-field that is wrong. Unknown fields are kept because the body travels and is stored as the bytes that came.
+What is required and of which type is said here and nowhere else; fields that are not known here are kept, because a
+record travels and is stored as the bytes that came.
 """
 
 from __future__ import annotations
@@ -13,31 +11,9 @@ import uuid
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
-from bitville_apm import checks, limits, version1
-from bitville_apm.checks import Problem, Refused
-
-__all__ = [
-    "Begin",
-    "Count",
-    "Died",
-    "End",
-    "Frame",
-    "Item",
-    "Line",
-    "Message",
-    "Postgres",
-    "Problem",
-    "Refused",
-    "Route",
-    "Spooled",
-    "Version1",
-    "canonical_id",
-    "read_body",
-    "read_item",
-    "read_line",
-]
+from bitville_apm import limits
 
 ID_NAMESPACE = uuid.UUID("6b1f6c5e-3f0b-5d0a-9a35-1f2a7d1c4b60")
 """Ids that are no UUIDs become uuid5 of themselves under this. Never changes: stored ids depend on it."""
@@ -315,25 +291,6 @@ class Postgres(Struct, frozen=True, kw_only=True):
     correlation_id: str | None = None
 
 
-Message = Begin | Route | End | Spooled | Count | Version1 | Died | Frame | Postgres
-
-_CLIENT_LINES: dict[str, type[Any]] = {
-    "begin": Begin,
-    "route": Route,
-    "end": End,
-    "spooled": Spooled,
-    "count": Count,
-}
-_BODIES: dict[str, type[Any]] = {"end": End, "v1": Version1, "died": Died, "frame": Frame, "pg": Postgres}
-_DECODERS = {type_: msgspec.json.Decoder(type_) for type_ in {**_CLIENT_LINES, **_BODIES}.values()}
-
-
-class _Head(Struct, frozen=True):
-    """The one field that says what kind of line this is."""
-
-    t: str | UnsetType = UNSET
-
-
 class Line(Struct, frozen=True):
     """One line read: its kind (`begin` … `count`, `v1`, `died`, `frame`, `pg`), canonical id, and its bytes.
 
@@ -344,52 +301,6 @@ class Line(Struct, frozen=True):
     id: str
     message: Any
     body: bytes
-
-
-_head = msgspec.json.Decoder(_Head)
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for lines that the complete check has to judge."""
-
-
-def read_line(line: bytes, recv_ms: int) -> Line:
-    """Read one line of a client, without its newline. `recv_ms` (unix ms) names version 1 lines that have no id.
-
-    Raises `Refused` with every field that is wrong.
-    """
-    try:
-        kind = _head.decode(line).t
-    except UNREADABLE:
-        line, value = checks.repaired(line)
-        kind = value.get("t", UNSET)
-    if kind is UNSET:
-        return read_body("v1", line, recv_ms)
-    if not isinstance(kind, str) or kind not in _CLIENT_LINES:
-        raise Refused([Problem("t", f"unknown; one of {', '.join(_CLIENT_LINES)}, or none for version 1")])
-    return _read(kind, _CLIENT_LINES[kind], line, recv_ms)
-
-
-def read_body(kind: str, body: bytes, recv_ms: int) -> Line:
-    """Read the body of an item of kind `end`, `died`, `v1`, `frame` or `pg`. Raises `Refused`."""
-    return _read(kind, _BODIES[kind], body, recv_ms)
-
-
-def _read(kind: str, type_: type[Any], body: bytes, recv_ms: int) -> Line:
-    if len(body) > limits.LINE_BYTES:
-        raise Refused([Problem("", f"longer than {limits.LINE_BYTES} bytes")], "oversize")
-    try:
-        if checks.suspicious(body):
-            raise msgspec.ValidationError("looked at again, slowly")
-        message = _DECODERS[type_].decode(body)
-    except UNREADABLE:
-        body, message = checks.complete(body, type_)
-    if isinstance(message, Version1 | Postgres):
-        named = (message.correlation_id if isinstance(message, Version1) else None) or message.id
-        identity = canonical_id(named) if named else str(uuid.uuid5(ID_NAMESPACE, f"{recv_ms}\n{body.hex()}"))
-        if isinstance(message, Version1):
-            version1.started_and_ms(message)
-    else:
-        identity = "" if isinstance(message, Count) else canonical_id(message.id)
-    return Line(kind, identity, message, body)
 
 
 # --- Items from an agent to a collector (wire.md 5) -------------------------------------------------------
@@ -408,22 +319,3 @@ class Item(Struct, frozen=True, kw_only=True):
     recv: Annotated[int, Meta(ge=0, lt=10**14)]
     host: str
     framed: bool = False
-
-
-_item = msgspec.json.Decoder(Item)
-
-
-def read_item(line: bytes) -> tuple[Item, Line]:
-    """Read one line of a batch: its envelope and its body, under the envelope's id.
-
-    Raises `Refused`; fields of the body begin `body.`.
-    """
-    try:
-        item = _item.decode(line)
-    except UNREADABLE:
-        line, item = checks.complete(line, Item)
-    try:
-        read = read_body(item.k, bytes(item.body), item.recv)
-    except Refused as refused:
-        raise refused.under("body") from None
-    return item, msgspec.structs.replace(read, id=canonical_id(item.id))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bitville_apm import cells, limits
 from bitville_apm.cells import Columns, bucket, percentile
 from bitville_apm.profile import Function, Profile
-from bitville_apm.records import read_item, read_line
+from bitville_apm.reading import read_item, read_line
 from bitville_apm.requests import profile_of, request_of
 from tests import wire
 

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitville_apm import limits, records
-from bitville_apm.records import Refused, canonical_id, read_item, read_line
+from bitville_apm.checks import Refused
+from bitville_apm.reading import read_item, read_line
+from bitville_apm.records import canonical_id
 from tests import wire
 
 RECV = 1_795_231_262_600

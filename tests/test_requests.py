@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from bitville_apm.records import read_item, read_line
+from bitville_apm.reading import read_item, read_line
 from bitville_apm.requests import client_id, dialect, network, profile_of, request_of
 from tests import wire
 

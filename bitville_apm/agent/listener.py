@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from bitville_apm import limits, records
+from bitville_apm import limits, reading
 from bitville_apm.agent.connection import PhpConnection
 from bitville_apm.agent.framing import LineFramer, Oversize
 from bitville_apm.agent.inflight import Alive, Closed, InFlight, died_body
@@ -248,7 +248,7 @@ class PhpSource:
             return
         received_ms = self.pipeline.stamp()
         try:
-            read = records.read_line(line, received_ms)
+            read = reading.read_line(line, received_ms)
         except Refused as refused:
             self._refuse(connection, refused, line)
             return

@@ -17,7 +17,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from bitville_apm import limits, records
+from bitville_apm import limits, reading
 from bitville_apm.agent import spoolfiles
 from bitville_apm.agent.journal import NotWritten
 from bitville_apm.agent.pipeline import Pipeline
@@ -131,7 +131,7 @@ class Spool:
     async def _take(self, line: bytes) -> None:
         received_ms = self.pipeline.stamp()
         try:
-            read = records.read_line(line, received_ms)
+            read = reading.read_line(line, received_ms)
         except Refused as refused:
             await self.pipeline.refuse(refused, line)
             return

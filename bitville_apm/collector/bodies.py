@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 from twisted.logger import Logger
 
-from bitville_apm import cells, checks, limits, records, requests
+from bitville_apm import cells, checks, limits, reading, records, requests
 from bitville_apm.checks import Problem, Refused
 from bitville_apm.collector import frames
 from bitville_apm.http import HttpProblem
@@ -190,7 +190,7 @@ def _head_of(line: bytes) -> tuple[bytes, _Head]:
 
 
 def _item(line: bytes, sender: Sender) -> Arrival:
-    item, inner = records.read_item(line)
+    item, inner = reading.read_item(line)
     if item.recv > (sender.now + limits.CLOCK_AHEAD_S) * 1000:
         raise _ahead("recv", item.recv / 1000 - sender.now)
     try:
@@ -205,10 +205,10 @@ def _item(line: bytes, sender: Sender) -> Arrival:
 def _bare(line: bytes, head: _Head, sender: Sender) -> Arrival:
     recv_ms = int(sender.now * 1000)
     if head.is_postgres or (sender.postgres and head.t is UNSET):
-        inner = records.read_body("pg", line, recv_ms)
+        inner = reading.read_body("pg", line, recv_ms)
         host = inner.message.host or inner.message.server or ""
     else:
-        inner = records.read_line(line, recv_ms)
+        inner = reading.read_line(line, recv_ms)
         if inner.kind not in ("end", "v1"):
             raise Refused([Problem("t", f"a {inner.kind} line is for an agent; a collector takes end records")])
         host = None

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from bitville_apm.checks import Refused
-from bitville_apm.records import read_body
+from bitville_apm.reading import read_body
 from bitville_apm.requests import External, Request, StatementUse, profile_of, request_of
 from bitville_apm.store.interface import Found, Stored
 

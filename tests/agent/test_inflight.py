@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from bitville_apm import records
+from bitville_apm import reading
 from bitville_apm.agent.inflight import InFlight, Peer, died_body
 from bitville_apm.records import Begin
 from tests.agent.rig import begin_line
@@ -16,7 +16,7 @@ PEER = Peer(4711, 33)
 
 def begun(flight: InFlight, connection: str, id_: str, now: float, **more: object) -> bytes:
     line = begin_line(id_, **more)
-    message = records.read_line(line, 0).message
+    message = reading.read_line(line, 0).message
     assert isinstance(message, Begin)
     flight.begun(connection, message, line, PEER, now)
     return line
@@ -47,7 +47,7 @@ def test_a_gone_process_is_died_with_what_is_known_of_it() -> None:
     died = flight.judged(closed, alive=False)
     assert died is not None
     body = died_body(closed, died)
-    read = records.read_body("died", body, 0)
+    read = reading.read_body("died", body, 0)
     assert (read.id, read.message.ms, read.message.route) == (ID, 2500.0, "GET /a")
     fields = json.loads(body)
     assert fields["future_field"] == [1]

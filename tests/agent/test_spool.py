@@ -19,7 +19,7 @@ from bitville_apm.agent.journal import Journal
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.quarantine import Quarantine
 from bitville_apm.agent.spool import Spool
-from bitville_apm.records import read_line
+from bitville_apm.reading import read_line
 from tests.agent.rig import end_line
 from tests.agent.test_journal import at_once, done
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from bitville_apm import records
+from bitville_apm import reading
 from bitville_apm.demo import recorded, traffic
 from bitville_apm.demo.traffic import Traffic, is_rush
 from bitville_apm.demo.visits import Visit, Visits
@@ -84,9 +84,9 @@ def test_a_recorded_request_is_as_fresh_as_a_new_one() -> None:
     """A replayed record has an id of its own and has just ended, took as long as it did, and all is still in it."""
     for line in recorded.lines():
         identity = str(uuid.uuid4())
-        read = records.read_line(recorded.fresh(line, identity, 1_800_000_000.5), 0)
+        read = reading.read_line(recorded.fresh(line, identity, 1_800_000_000.5), 0)
         assert (read.kind, read.id) == ("v1", identity)
-        before = records.read_line(line, 0).message
+        before = reading.read_line(line, 0).message
         after = read.message
         assert after.timing["end_time"] == 1_800_000_000.5
         assert abs(after.timing["start_time"] - (1_800_000_000.5 - before.elapsed_ms / 1000)) < 0.01

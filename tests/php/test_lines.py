@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bitville_apm import records
+from bitville_apm import reading
 from tests.php.peer import Fpm, Site
 
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
@@ -119,7 +119,7 @@ def test_the_agent_understands_every_line(site: Site, fpm: Fpm) -> None:
         agent.one("end")
         seen = list(agent.lines)
     for line in seen:
-        records.read_line(json.dumps(line).encode(), 0)
+        reading.read_line(json.dumps(line).encode(), 0)
     assert [line["t"] for line in seen] == ["begin", "route", "end"]
     assert seen[2]["context"]["cart"] == {"n": "INF", "o": "object stdClass", "bad": "��"}
     assert seen[2]["calls"][0]["target"] == "api.example.org"

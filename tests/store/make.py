@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from bitville_apm import cells, records, requests
+from bitville_apm import cells, reading, requests
 from bitville_apm.store.interface import Arrival
 
 NOON = 1_800_014_400.0
@@ -60,7 +60,7 @@ def request(
 ) -> Arrival:  # fmt: skip
     """An arrival of kind end, died or v1, received half a second after its end unless told otherwise."""
     recv_ms = int(1000 * (recv if recv is not None else body["at"] + body["ms"] / 1000 + 0.5))
-    line = records.read_body(kind, json.dumps(body).encode(), recv_ms)
+    line = reading.read_body(kind, json.dumps(body).encode(), recv_ms)
     made = requests.request_of(line)
     added = {} if framed else cells.of_request(made, requests.profile_of(line.message))
     return Arrival(
@@ -86,7 +86,7 @@ def frame(
 ) -> Arrival:
     """A frame (wire.md 6)."""
     body = {"id": id or new_id(), "at": at, "secs": 10, "v": 2, **more}
-    line = records.read_body("frame", json.dumps(body).encode(), 0)
+    line = reading.read_body("frame", json.dumps(body).encode(), 0)
     return Arrival(
         project=project, kind="frame", id=line.id, recv_ms=int(at * 1000) + 11_000, host=host, body=line.body,
         frame=line.message,
@@ -96,7 +96,7 @@ def frame(
 def postgres(at: float = NOON, *, project: str = "shop", host: str = "db1", **more: Any) -> Arrival:
     """An observation of a database."""
     body = {"id": new_id(), "source": "pg_locks", "at": at, "data": [{"pid": 1}], **more}
-    line = records.read_body("pg", json.dumps(body).encode(), int(at * 1000))
+    line = reading.read_body("pg", json.dumps(body).encode(), int(at * 1000))
     return Arrival(
         project=project, kind="pg", id=line.id, recv_ms=int(at * 1000), host=host, body=line.body,
         postgres=line.message,

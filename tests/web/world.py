@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from bitville_apm import records, requests
+from bitville_apm import reading, requests
 from bitville_apm.collector.auth import Auth, new_key, new_link
 from bitville_apm.store.interface import (
     BadCursor,
@@ -89,7 +89,7 @@ class Memory:
     def add(self, project: str, body: Mapping[str, Any], kind: str = "end") -> Found:
         """Keep a record as a collector would."""
         raw = json.dumps(body).encode()
-        line = records.read_body(kind, raw, int(NOW * 1000))
+        line = reading.read_body(kind, raw, int(NOW * 1000))
         request = requests.request_of(line)
         found = Found(
             id=line.id,

@@ -15,7 +15,7 @@ import attrs
 import zstandard
 
 from bitville_apm import cells as cells_of
-from bitville_apm import limits, records
+from bitville_apm import limits, reading, records
 from bitville_apm.cells import Columns
 from bitville_apm.records import Frame, Postgres
 from bitville_apm.requests import Request, request_of
@@ -144,7 +144,7 @@ class Day:
             (number, uuid.UUID(id).bytes),
         ).fetchone()
         if rolled:
-            died = request_of(records.read_body("died", zstandard.decompress(body), recv_ms))
+            died = request_of(reading.read_body("died", zstandard.decompress(body), recv_ms))
             minute = _minute(died, recv_ms)
             self._flush()
             rolls.take_out(
