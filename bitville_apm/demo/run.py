@@ -208,9 +208,10 @@ class Demo:
             raise Stopped
 
     def _guide(self, url: str, login: str, what: str) -> str:
+        bitville = os.path.relpath(Path(sys.executable).with_name("bitville"))
         return (
             f"\nBitville APM is running.\n\npage       {url}\nlog in     {login}\n"
-            "           (works once; for another link: bitville user link admin --config "
+            f"           (works once; for another link: {bitville} user link admin --config "
             f"{self.place.collector_ini})\n{what}\n\nlogs       {self.place.state}/logs\n\nCtrl-C stops everything."
         )
 
