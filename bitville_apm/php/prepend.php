@@ -17,14 +17,16 @@ if ((static function () {
             return true;
         });
     }
+    $chained = false;
     try {
-        if (@is_file(__DIR__ . '/listener.php')) {
+        $there = function_exists('is_file') ? 'is_file' : 'file_exists';
+        $chained = @$there(__DIR__ . '/chain.php');
+        if (@$there(__DIR__ . '/listener.php')) {
             @include __DIR__ . '/listener.php';
         }
     } catch (\Throwable $e) {
         // A page is worth more than its measurement.
     }
-    $chained = @is_file(__DIR__ . '/chain.php');
     if ($quiet) {
         restore_error_handler();
     }
