@@ -118,10 +118,8 @@ class Case:
         # A class or a handler only once.
         steps = list(dict.fromkeys(steps))
         chance.shuffle(steps)
-        limit = chance.choice(["128M", "128M", "24M", "-1"])
+        limit = chance.choice(["48M", "48M", "24M", "128M"])
         end = chance.choice(ENDS)
-        if limit == "-1" and "while (true)" in end:
-            limit = "128M"
         code = LIBRARY % limit + "\n".join([*steps, "echo 'page';", end])
         return cls(
             code, settings(chance, site, peers, full), request(chance), {"display_errors": chance.choice([0, 1])}
