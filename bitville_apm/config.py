@@ -88,11 +88,26 @@ class CollectorSection:
         return f"{'https' if self.certificate else 'http'}://{shown}"
 
 
+def _days(text: str) -> int:
+    days = int(text) if text.isdecimal() and len(text) < 6 else 0
+    if not 1 <= days <= limits.DAYS_MOST:
+        raise ValueError(f"whole days are wanted, 1 to {limits.DAYS_MOST}")
+    return days
+
+
+@attrs.frozen
+class RetentionSection:
+    """`[retention]` in collector.ini."""
+
+    days: int = option(limits.DAYS, _days)
+
+
 @attrs.frozen
 class CollectorConfig:
     """collector.ini; `keys` are the ingest keys of the environment, project -> key."""
 
     collector: CollectorSection
+    retention: RetentionSection = attrs.field(factory=RetentionSection)
     keys: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
 
@@ -119,7 +134,7 @@ def read_agent(path: Path | None, environment: Mapping[str, str]) -> AgentConfig
 
 def read_collector(path: Path | None, environment: Mapping[str, str]) -> CollectorConfig:
     """collector.ini and the environment. No path: defaults. Raises `ConfigError`."""
-    file = ini.read_file(path, environment, {"collector"}, set())
+    file = ini.read_file(path, environment, {"collector", "retention"}, set())
     section = file.section(CollectorSection, "collector")
     if (section.certificate is None) != (section.private_key is None):
         raise ConfigError(file.path, "[collector] certificate and private_key belong together; give both or none")
@@ -135,4 +150,4 @@ def read_collector(path: Path | None, environment: Mapping[str, str]) -> Collect
         for name, value in environment.items()
         if name.startswith(prefix) and value
     }
-    return CollectorConfig(section, keys)
+    return CollectorConfig(section, file.section(RetentionSection, "retention"), keys)

@@ -104,8 +104,6 @@ DIED_AFTER_S = 10.0
 HEARTBEAT_S = 1.0
 
 # --- Lifecycle of the agent (design 4) --------------------------------------------------------------------
-MAX_REQUESTS = 1000
-MEMORY_LIMIT_MB = 256
 GC_REQUESTS = 100
 DRAIN_S = 2.0
 STATISTICS_S = 60.0
@@ -166,6 +164,18 @@ KEYS_CACHED = 1024
 
 # --- Store (design 6) -------------------------------------------------------------------------------------
 DAYS = 7
+"""Days kept when collector.ini does not say; with today eight files."""
+DAYS_MOST = 366
+"""Most that may be asked for: every question opens every day's file."""
+CLEANUP_S = 3600.0
+"""Between two looks for days whose time is over."""
+HOURS_KEPT_DAYS = 90
+HOUR_VALUES = 500
+"""Values of one dimension and day that keep hours of their own when the day is gone; the rest is `~other`."""
+CLOCK_STEP_S = 2 * 3600.0
+"""A clock this far ahead of the last look, one cleaning up ago, was changed, or nobody looked."""
+CLOCK_DOUBTED_S = 86_400.0
+"""How long such a clock drops no day: a person notices a wrong date within a day, and a day more costs only disk."""
 SEARCH_LIMIT = 100
 SEARCH_DEFAULT = 50
 TOP_LIMIT = 200

@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 import bitville_apm
 from bitville_apm import limits
 from bitville_apm.collector.agents import Agents
+from bitville_apm.collector.cleanup import Cleanup
 from bitville_apm.collector.ingest import Ingest, caller_of
 from bitville_apm.http import HttpProblem, answer_problem
 from bitville_apm.interfaces import IAuth
@@ -35,6 +36,7 @@ class App:
     keyring: IKeyring
     auth: IAuth
     ingest: Ingest
+    cleanup: Cleanup
     agents: Agents
     reactor: Any
     data: Path
@@ -86,11 +88,22 @@ class App:
                 "version": bitville_apm.__version__,
                 "database": database,
                 "api_keys": len(keys) + self.environment_keys,
+                "cleanup": self.cleanup.state(),
                 "agents_seen": len(self.agents),
                 "agents": agents,
                 "disk": disk,
             },
         )
+
+    @app.route("/admin/cleanup", methods=["POST"])
+    async def clean_up(self, request: IRequest) -> bytes:
+        """Drop what is no longer kept, now instead of within the hour; scope admin."""
+        await caller_of(self.auth, request, "admin")
+        try:
+            cleaned = await self.cleanup.now()
+        except Exception:  # noqa: BLE001 - the log has it; an answer never tells internals
+            raise HttpProblem(503, "cleaning up failed; the collector's log says more") from None
+        return _json(request, {"success": True, "dropped": cleaned.dropped, "added_up": cleaned.added_up})
 
     def _measured(self) -> tuple[dict[str, Any], dict[str, int]]:
         """In a thread: looks at the disk."""

@@ -20,9 +20,11 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from bitville_apm import __version__, limits
+from bitville_apm.clock import WallClock, make_steady
 from bitville_apm.collector.agents import Agents
 from bitville_apm.collector.app import App
 from bitville_apm.collector.auth import Auth
+from bitville_apm.collector.cleanup import Cleanup
 from bitville_apm.collector.first import ensure_local_key, ensure_way_in
 from bitville_apm.collector.ingest import Ingest
 from bitville_apm.config import CollectorConfig, CollectorSection, read_collector
@@ -59,6 +61,8 @@ def makeService(options: Options, reactor: Any = None) -> service.IService:
     """The collector as a service, on the process's reactor if no other is given."""
     if reactor is None:
         from twisted.internet import reactor
+
+        make_steady(reactor)
     return Collector(options["read"], reactor)
 
 
@@ -70,6 +74,7 @@ class Collector(service.Service):
     reactor: Any
     _store: SqliteStore | None = None
     _ingest: Ingest | None = None
+    _cleanup: Cleanup | None = None
     _port: Any = None
 
     def startService(self) -> None:
@@ -79,26 +84,30 @@ class Collector(service.Service):
         section = self.config.collector
         try:
             _make_directory(section.data)
-            self._store = store = SqliteStore.open(section.data, self.reactor)
-            now = self.reactor.seconds()
+            clock: Any = WallClock(self.reactor)
+            self._store = store = SqliteStore.open(section.data, clock, self.config.retention.days)
+            now = clock.seconds()
             ensure_local_key(store.main, section.data / "local.key", now)
-            auth = Auth(store, self.reactor, self.config.keys)
+            auth = Auth(store, clock, self.config.keys)
             agents = Agents()
-            self._ingest = Ingest(store, auth, agents, self.reactor)
+            self._ingest = Ingest(store, auth, agents, clock)
+            self._cleanup = Cleanup(store, clock, self.config.retention.days)
             app = App(
                 store,
                 store,
                 auth,
                 self._ingest,
+                self._cleanup,
                 agents,
-                self.reactor,
+                clock,
                 section.data,
                 environment_keys=len(self.config.keys),
                 started=now,
             )
-            pages = resource(store, auth, self.reactor, section.certificate is not None)
+            pages = resource(store, auth, clock, section.certificate is not None)
             self._port = self._listen(section, LimitedSite(app.resource(pages), self.reactor))
             self._ingest.start()
+            self._cleanup.start()
             listens = attrs.evolve(section.listen, port=self._port.getHost().port)
             base_url = attrs.evolve(section, listen=listens).base_url
             url = ensure_way_in(store.main, section.data / "login.url", base_url, now)
@@ -139,6 +148,8 @@ class Collector(service.Service):
     async def _stop(self) -> None:
         if self._port is not None:
             await self._port.stopListening()
+        if self._cleanup is not None:
+            self._cleanup.stop()
         if self._ingest is not None:
             await self._ingest.stop()
         if self._store is not None:

@@ -129,6 +129,13 @@ class TopRow(Struct, frozen=True, kw_only=True):
     p99_ms: float | None
 
 
+class Cleaned(Struct, kw_only=True):
+    """What cleaning up did: days (ISO dates) that were dropped, and days whose hours were added up."""
+
+    dropped: list[str] = []
+    added_up: list[str] = []
+
+
 class IStore(Interface):
     """See the module. A question that takes too long fails with `TooSlow`."""
 
@@ -149,7 +156,11 @@ class IStore(Interface):
     def top(
         projects: Projects, dimension: str, start: float, end: float, host: str | None, limit: int
     ) -> Deferred[Sequence[TopRow]]:
-        """The values of a dimension between two unix times (whole minutes), heaviest first."""
+        """The values of a dimension between two unix times (whole minutes), heaviest first.
+
+        A range beyond `limits.MINUTES_WINDOW_S` is answered by whole hours. Of days that are no longer kept there
+        are hours only: those that lie wholly in the range count.
+        """
 
     def frames(projects: Projects, start: float, end: float, host: str | None) -> Deferred[Sequence[Frame]]:
         """The frames of a window, in the order of their `at`."""
@@ -159,6 +170,9 @@ class IStore(Interface):
 
     def hosts(projects: Projects) -> Deferred[Sequence[str]]:
         """The names of the hosts that sent anything."""
+
+    def clean_up() -> Deferred[Cleaned]:
+        """Drop what is no longer kept (STOR-02). One call at a time."""
 
     def health() -> Mapping[str, Any]:
         """For `/ready`: `ok`, and what is wrong in `problems`; sizes and counts. May look at the disk: blocks."""

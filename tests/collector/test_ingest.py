@@ -17,6 +17,7 @@ from twisted.trial.unittest import TestCase
 from bitville_apm import limits
 from bitville_apm.collector.agents import Agents
 from bitville_apm.collector.app import App
+from bitville_apm.collector.cleanup import Cleanup
 from bitville_apm.collector.ingest import Ingest
 from bitville_apm.interfaces import Caller
 from bitville_apm.store.interface import Arrival, NoSpace
@@ -64,7 +65,18 @@ class IngestTests(TestCase):
         self.ingest = Ingest(self.store, auth, Agents(), reactor)
         self.ingest.start()
         self.addCleanup(self.stop)
-        app = App(self.store, self.store, auth, self.ingest, Agents(), reactor, Path(), 0, started=0.0)
+        app = App(
+            self.store,
+            self.store,
+            auth,
+            self.ingest,
+            Cleanup(self.store, reactor, 7),
+            Agents(),
+            reactor,
+            Path(),
+            0,
+            started=0.0,
+        )
         self.client = StubTreq(app.resource(None))
 
     def stop(self) -> Any:

@@ -18,8 +18,8 @@ from bitville_apm import limits
 from bitville_apm.store.interface import Arrival, NoSpace, Search, TooSlow
 from bitville_apm.store.sqlite import day as day_module
 from bitville_apm.store.sqlite import files
+from bitville_apm.store.sqlite.days import DayFiles
 from bitville_apm.store.sqlite.files import StoreError
-from bitville_apm.store.sqlite.writer import DayFiles
 from tests.store.make import DAY, NOON, Pump, died, end, frame, new_id, postgres
 from tests.store.test_sqlite_contract import sqlite_in
 from tests.tools import require
@@ -59,7 +59,7 @@ def test_a_day_file_is_as_designed(tmp_path: Path) -> None:
         for made in (path, tmp_path / "main.db"):
             assert stat.S_IMODE(made.stat().st_mode) == 0o640
         db = sqlite3.connect(path)
-        for pragma, value in (("journal_mode", "wal"), ("page_size", 16384), ("user_version", 1)):
+        for pragma, value in (("journal_mode", "wal"), ("page_size", 16384), ("user_version", 2)):
             assert db.execute(f"PRAGMA {pragma}").fetchone() == (value,)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         watermark = db.execute("SELECT text, journal, run, seq, items FROM watermark JOIN name ON id = project")
@@ -92,7 +92,7 @@ def test_days_are_read_together(tmp_path: Path) -> None:
 def test_files_kept_open_are_bounded(tmp_path: Path) -> None:
     """design 6: the writer holds limits.DAYS_OPEN files, however many days a batch is about."""
     days = DayFiles(tmp_path)
-    days.write([[end(at=NOON - n * DAY) for n in range(8)]], NOON)
+    days.write([[end(at=NOON - n * DAY) for n in range(8)]])
     assert len(days._open) == limits.DAYS_OPEN
     assert len(list(tmp_path.glob("day-????????.db"))) == 8
     days.close()
@@ -111,7 +111,7 @@ def test_a_crash_between_two_days_is_mended_by_the_retry(tmp_path: Path, monkeyp
     id = new_id()
     dead, alive = died(id, NOON - DAY), end(id, NOON - DAY, ms=DAY * 1000)
     days = DayFiles(tmp_path)
-    days.write([[dead]], NOON)
+    days.write([[dead]])
     commit = day_module.Day.commit
 
     def crash(self: day_module.Day) -> None:
@@ -121,7 +121,7 @@ def test_a_crash_between_two_days_is_mended_by_the_retry(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(day_module.Day, "commit", crash)
     with pytest.raises(OSError, match="power cut"):
-        days.write([[alive]], NOON)
+        days.write([[alive]])
     monkeypatch.undo()
     days.close()
     with sqlite_in(tmp_path) as opened:
@@ -229,15 +229,15 @@ def test_an_older_file_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest
     """design 6: the scripts of later versions run in order, in one transaction with the version's number."""
     db = files.open_writer(tmp_path / "day-20270115.db", "day")
     db.close()
-    scripts = {"day-2.sql": ["CREATE TABLE two (x)"], "day-3.sql": ["INSERT INTO two VALUES (3)", "broken"]}
-    monkeypatch.setitem(files.VERSIONS, "day", 3)
+    scripts = {"day-3.sql": ["CREATE TABLE two (x)"], "day-4.sql": ["INSERT INTO two VALUES (3)", "broken"]}
+    monkeypatch.setitem(files.VERSIONS, "day", 4)
     monkeypatch.setattr(files, "_statements", lambda name: scripts[name])
     with pytest.raises(sqlite3.OperationalError, match="broken"):
         files.open_writer(tmp_path / "day-20270115.db", "day")
-    scripts["day-3.sql"].pop()
+    scripts["day-4.sql"].pop()
     db = files.open_writer(tmp_path / "day-20270115.db", "day")
     assert db.execute("SELECT x FROM two").fetchall() == [(3,)]
-    assert db.execute("PRAGMA user_version").fetchone() == (3,)
+    assert db.execute("PRAGMA user_version").fetchone() == (4,)
     db.close()
 
 

@@ -9,16 +9,17 @@ from pathlib import Path
 
 from twisted.internet.defer import Deferred
 
+from bitville_apm import limits
 from bitville_apm.store.sqlite import SqliteStore
 from tests.store.contract import Open, StoreContract
 from tests.store.make import Pump
 
 
 @contextmanager
-def sqlite_in(directory: Path, pump: Pump | None = None) -> Iterator[Open]:
+def sqlite_in(directory: Path, pump: Pump | None = None, days: int = limits.DAYS) -> Iterator[Open]:
     """The store of a directory."""
     pump = pump or Pump()
-    store = SqliteStore.open(directory, pump)
+    store = SqliteStore.open(directory, pump, days)
     try:
         yield Open(store, pump)
     finally:

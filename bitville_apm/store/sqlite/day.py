@@ -72,6 +72,7 @@ class Day:
             _WATERMARK, [(project, journal, run, *held) for (project, journal, run), held in self._watermarks.items()]
         )
         self._watermarks.clear()
+        self._db.execute("UPDATE change SET n = n + 1")
         self._db.execute("COMMIT")
         if len(self._names) > limits.NAMES_CACHED:
             self._names.clear()

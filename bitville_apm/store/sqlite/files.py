@@ -15,10 +15,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bitville_apm import limits
+from bitville_apm.store.sqlite.rolls import Merged
 
-VERSIONS = {"day": 1, "main": 1}
+VERSIONS = {"day": 2, "main": 2}
 """The schema version this code writes, kept in the file as `user_version`."""
 
+_EPOCH = datetime.date(1970, 1, 1)
 _DAY = re.compile(r"day-(\d{4})(\d\d)(\d\d)\.db\Z")
 
 
@@ -34,6 +36,23 @@ def day_of(seconds: float) -> datetime.date:
 def day_path(directory: Path, day: datetime.date) -> Path:
     """The file of a day."""
     return directory / f"day-{day:%Y%m%d}.db"
+
+
+def number_of(day: datetime.date) -> int:
+    """A day as `main.db` counts them: days since 1970."""
+    return (day - _EPOCH).days
+
+
+def day_numbered(number: int) -> datetime.date:
+    """The day of such a number."""
+    return _EPOCH + datetime.timedelta(days=number)
+
+
+def remove_day(directory: Path, day: datetime.date) -> None:
+    """Unlink a day's file, then what SQLite keeps beside it: nobody can open the one without the others."""
+    path = day_path(directory, day)
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 def days_in(directory: Path) -> dict[datetime.date, Path]:
@@ -64,6 +83,7 @@ def open_writer(path: Path, schema: str) -> sqlite3.Connection:
         db.execute("PRAGMA foreign_keys = ON")
         db.execute(f"PRAGMA cache_size = -{limits.WRITER_CACHE_BYTES // limits.KIB}")
         db.execute(f"PRAGMA journal_size_limit = {limits.WAL_KEPT_BYTES}")
+        db.create_aggregate("merged", 1, Merged)  # type: ignore[arg-type]
         _bring_up_to_date(db, path, schema)
     except BaseException:
         db.close()
@@ -124,8 +144,9 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path, schema: str) -> None:
         found = _version(db)  # again: another process may have been quicker
         if found > version:
             raise StoreError(f"{path} was written by a newer version of Bitville APM; use that one")
-        scripts = [f"{schema}.sql"] if found == 0 else [f"{schema}-{n}.sql" for n in range(found + 1, version + 1)]
-        for name in scripts if found < version else ():
+        scripts = [f"{schema}.sql"] if found == 0 else []
+        scripts += [f"{schema}-{n}.sql" for n in range(max(found, 1) + 1, version + 1)]
+        for name in scripts:
             for statement in _statements(name):
                 db.execute(statement)
         db.execute(f"PRAGMA user_version = {version}")

@@ -10,7 +10,7 @@ import contextlib
 import datetime
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from bitville_apm import limits
 from bitville_apm.records import Frame
 from bitville_apm.store.interface import Page, Projects, Search, Stored, TooSlow, TopRow
 from bitville_apm.store.sqlite import searching, tops
-from bitville_apm.store.sqlite.files import days_in, open_reader
+from bitville_apm.store.sqlite.files import day_numbered, days_in, number_of, open_reader
 
 T = TypeVar("T")
 _log = Logger()
@@ -35,6 +35,7 @@ class _Day:
 
     db: sqlite3.Connection
     projects: dict[str, int]
+    has_hours: bool
 
     def number(self, name: str) -> int | None:
         """The number of a name in this file."""
@@ -87,20 +88,45 @@ class Reader:
         self, projects: Projects, dimension: str, start: float, end: float, host: str | None, limit: int
     ) -> Sequence[TopRow]:
         """See `IStore.top`. Histograms are read for the values that made it into the answer only."""
-        asked = tops.Asked(dimension, int(start // 60), int(-(-end // 60)), host)
+        asked = tops.Asked.of(dimension, start, end, host)
         totals: dict[str, tops.Total] = {}
-        for value, total in self._each_day(
-            projects, lambda day: (row for number in day.projects.values() for row in asked.totals(day.db, number))
-        ):
+        for value, total in self._each_roll(projects, asked, asked.totals):
             totals.setdefault(value, tops.Total()).add(total)
         best = tops.ranked(totals)[:limit]
         wanted = {value for value, _ in best}
-        for value, histogram in self._each_day(
-            projects,
-            lambda day: (row for number in day.projects.values() for row in asked.histograms(day.db, number, wanted)),
-        ):
-            totals[value].count(histogram)
+
+        def histograms(db: sqlite3.Connection, rolls: tops.Rolls, *which: int) -> Iterable[tuple[str, dict[int, int]]]:
+            return asked.histograms(db, rolls, wanted, *which)
+
+        for value, histogram in self._each_roll(projects, asked, histograms):
+            if value in totals:
+                totals[value].count(histogram)
         return [total.row(value) for value, total in best]
+
+    def _each_roll(
+        self, projects: Projects, asked: tops.Asked, ask: Callable[..., Iterable[tuple[str, T]]]
+    ) -> list[tuple[str, T]]:
+        """What every day's rolls say: its file's, or those that `main.db` keeps of a day without one."""
+        first, last = asked.days
+        answered: set[datetime.date] = set()
+        found = self._each_day(
+            projects,
+            lambda day: [
+                row
+                for number in day.projects.values()
+                for row in ask(day.db, asked.rolls if day.has_hours else tops.MINUTES, number)
+            ],
+            answered,
+            lambda date: first <= number_of(date) <= last,
+        )
+        with contextlib.closing(open_reader(self.directory / "main.db")) as main, self._timed(main):
+            question = (
+                "SELECT day, text, project FROM presence JOIN name ON name.id = project WHERE day BETWEEN ? AND ?"
+            )
+            for day, name, number in main.execute(question, (first, last)).fetchall():
+                if day_numbered(day) not in answered and (projects is None or name in projects):
+                    found += ask(main, tops.CLOSED, number, day)
+        return found
 
     def frames(self, projects: Projects, start: float, end: float, host: str | None) -> Sequence[Frame]:
         """See `IStore.frames`: `at` in [start, end)."""
@@ -137,27 +163,49 @@ class Reader:
             )
         )
 
-    def _each_day(self, projects: Projects, ask: Callable[[_Day], Iterable[T]]) -> list[T]:
-        """What every day says, newest first. A damaged day is left out and noted. Raises `TooSlow`."""
-        until = time.monotonic() + limits.READ_S
+    def _each_day(
+        self,
+        projects: Projects,
+        ask: Callable[[_Day], Iterable[T]],
+        answered: set[datetime.date] | None = None,
+        wanted: Callable[[datetime.date], bool] = lambda date: True,
+    ) -> list[T]:
+        """What every wanted day says, newest first; `answered` gets those that did. A damaged day is left out and
+        noted. Raises `TooSlow`.
+        """
         found: list[T] = []
+        until = time.monotonic() + limits.READ_S
         for date, path in days_in(self.directory).items():
+            if not wanted(date):
+                continue
             try:
-                with contextlib.closing(open_reader(path)) as db:
-                    db.set_progress_handler(lambda: self.stopping or time.monotonic() > until, limits.READ_STEPS)
-                    if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                with contextlib.closing(open_reader(path)) as db, self._timed(db, until):
+                    version = db.execute("PRAGMA user_version").fetchone()[0]
+                    if version == 0:
                         continue  # the writer is just making it
-                    found += ask(_Day(db, _visible(db, projects)))
+                    found += list(ask(_Day(db, _visible(db, projects), version > 1)))
+                    if answered is not None:
+                        answered.add(date)
                     self.damaged.pop(date, None)
             except sqlite3.DatabaseError as error:
-                if "interrupted" in str(error):
-                    raise TooSlow from None
                 if not path.exists():
                     continue  # its time was over
                 if date not in self.damaged:
                     _log.error("{name} cannot be read: {error}", name=path.name, error=str(error))
                 self.damaged[date] = str(error)
         return found
+
+    @contextlib.contextmanager
+    def _timed(self, db: sqlite3.Connection, until: float | None = None) -> Iterator[None]:
+        """Give a question up when its time is over or the store stops. Raises `TooSlow`."""
+        end = until if until is not None else time.monotonic() + limits.READ_S
+        db.set_progress_handler(lambda: self.stopping or time.monotonic() > end, limits.READ_STEPS)
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "interrupted" in str(error):
+                raise TooSlow from None
+            raise
 
 
 def _visible(db: sqlite3.Connection, projects: Projects) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Minute rolls: merging columns into rows, and taking a request's share out again.
+"""Minute and hour rolls: merging columns into rows, and taking a request's share out again.
 
 A row is read, changed and written back: histograms cannot be added in SQL, and one commit touches each row once
 because its cells are added up in memory first.
@@ -11,34 +11,67 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from bitville_apm import limits
 from bitville_apm.cells import SUMS, Columns, added
 
 Key = tuple[int, int, int, int, int]
-"""project, dimension, minute, host, value, as numbers of the day's `name` table."""
+"""project, dimension, minute (or hour), host, value, as numbers of the day's `name` table."""
 
+COLUMNS = (*SUMS, "max_us", "histogram")
 _PAIR = struct.Struct("<HI")
-_COLUMNS = (*SUMS, "max_us", "histogram")
-_WHERE = "project = ? AND dimension = ? AND minute = ? AND host = ? AND value = ?"
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM roll WHERE {_WHERE}"  # noqa: S608 - our own column names
-_REPLACE = (
-    f"INSERT OR REPLACE INTO roll (project, dimension, minute, host, value, {', '.join(_COLUMNS)}) "  # noqa: S608
-    f"VALUES ({', '.join('?' * (5 + len(_COLUMNS)))})"
-)
-_DELETE = f"DELETE FROM roll WHERE {_WHERE}"  # noqa: S608
-
 _REAL = frozenset({"blocked_s", "waiting_s"})
+
+
+@attrs.frozen
+class Table:
+    """The statements of one table of rolls, whose rows are a minute or an hour each."""
+
+    select: str
+    replace: str
+    delete: str
+
+    @classmethod
+    def of(cls, name: str, unit: str) -> Table:
+        """The statements for a table with this column of time."""
+        where = f"project = ? AND dimension = ? AND {unit} = ? AND host = ? AND value = ?"
+        key = f"project, dimension, {unit}, host, value"
+        return cls(
+            f"SELECT {', '.join(COLUMNS)} FROM {name} WHERE {where}",  # noqa: S608 - our own names
+            f"INSERT OR REPLACE INTO {name} ({key}, {', '.join(COLUMNS)})"  # noqa: S608
+            f" VALUES ({', '.join('?' * (5 + len(COLUMNS)))})",
+            f"DELETE FROM {name} WHERE {where}",  # noqa: S608
+        )
+
+
+MINUTES = Table.of("roll", "minute")
+HOURS = Table.of("hour", "hour")
+
+
+class Merged:
+    """An aggregate of SQL: packed histograms added up."""
+
+    def __init__(self) -> None:
+        self._sum: dict[int, int] = {}
+
+    def step(self, data: bytes | None) -> None:
+        """One more."""
+        self._sum = added(self._sum, unpacked(data))
+
+    def finalize(self) -> bytes | None:
+        """All of them."""
+        return packed(self._sum)
 
 
 def packed(histogram: Mapping[int, int]) -> bytes | None:
     """A histogram as the bytes of a row; None when empty."""
-    if not histogram:
-        return None
-    return b"".join(_PAIR.pack(i, min(n, limits.HISTOGRAM_COUNT)) for i, n in sorted(histogram.items()) if n > 0)
+    pairs = [_PAIR.pack(i, min(n, limits.HISTOGRAM_COUNT)) for i, n in sorted(histogram.items()) if n > 0]
+    return b"".join(pairs) or None
 
 
 def unpacked(data: bytes | None) -> dict[int, int]:
-    """The histogram of a row."""
+    """The bytes of a row as a histogram."""
     return dict(_PAIR.iter_unpack(data)) if data else {}
 
 
@@ -50,44 +83,68 @@ def fits(number: float | None) -> int | None:
 
 
 def add(db: sqlite3.Connection, cells: Mapping[Key, Columns]) -> None:
-    """Add cells to their rows, in the order of the rows on disk."""
+    """Add the cells of minutes to their rows, and to those of their hours."""
+    _add(db, MINUTES, cells)
+    _add(db, HOURS, by_hour(cells))
+
+
+def by_hour(cells: Mapping[Key, Columns]) -> dict[Key, Columns]:
+    """The cells of minutes, added up by hour."""
+    hours: dict[Key, Columns] = {}
+    for (project, dimension, minute, host, value), columns in cells.items():
+        key = (project, dimension, minute // 60, host, value)
+        held = hours.get(key)
+        if held is None:
+            held = hours[key] = Columns()
+        held.add(columns)
+    return hours
+
+
+def _add(db: sqlite3.Connection, table: Table, cells: Mapping[Key, Columns]) -> None:
     rows = []
-    for key in sorted(cells):
+    for key in sorted(cells):  # the order of the rows on disk
         columns = cells[key]
-        row = db.execute(_SELECT, key).fetchone()
+        row = db.execute(table.select, key).fetchone()
         if row is not None:
-            held = _columns(row)
+            held = columns_of(row)
             held.add(columns)
             columns = held
-        rows.append((*key, *_row(columns)))
-    db.executemany(_REPLACE, rows)
+        rows.append((*key, *row_of(columns)))
+    db.executemany(table.replace, rows)
 
 
 def take_out(db: sqlite3.Connection, cells: Mapping[Key, Columns]) -> None:
     """Undo `add` of the same cells. `max_us` stays what it was while others are in the row: it cannot be undone."""
+    _take_out(db, MINUTES, cells)
+    _take_out(db, HOURS, by_hour(cells))
+
+
+def _take_out(db: sqlite3.Connection, table: Table, cells: Mapping[Key, Columns]) -> None:
     for key, columns in cells.items():
-        row = db.execute(_SELECT, key).fetchone()
+        row = db.execute(table.select, key).fetchone()
         if row is None:
             continue
-        held = _columns(row)
+        held = columns_of(row)
         for name in SUMS:
             theirs = getattr(columns, name)
             if theirs:
                 setattr(held, name, (getattr(held, name) or 0) - theirs)
         held.histogram = added(held.histogram, {i: -n for i, n in columns.histogram.items()})
         if any(getattr(held, name) for name in SUMS):
-            db.execute(_REPLACE, (*key, *_row(held)))
+            db.execute(table.replace, (*key, *row_of(held)))
         else:
-            db.execute(_DELETE, key)
+            db.execute(table.delete, key)
 
 
-def _columns(row: tuple[Any, ...]) -> Columns:
-    values = dict(zip(_COLUMNS, row, strict=True))
+def columns_of(row: tuple[Any, ...]) -> Columns:
+    """A row of `COLUMNS`."""
+    values = dict(zip(COLUMNS, row, strict=True))
     values["histogram"] = unpacked(values["histogram"])
     return Columns(**values)
 
 
-def _row(columns: Columns) -> list[Any]:
+def row_of(columns: Columns) -> list[Any]:
+    """The values of `COLUMNS`."""
     values: list[Any] = []
     for name in SUMS:
         value = getattr(columns, name)

@@ -1,4 +1,4 @@
-"""The service: one writer thread, some reader threads, one thread for keys and people."""
+"""The service: one writer thread, some reader threads, one for keys and people, one for what is done now and then."""
 
 from __future__ import annotations
 
@@ -15,8 +15,21 @@ from zope.interface import implementer
 
 from bitville_apm import limits
 from bitville_apm.records import Frame
-from bitville_apm.store.interface import Arrival, IKeyring, IStore, Outcome, Page, Projects, Search, Stored, TopRow
+from bitville_apm.store.interface import (
+    Arrival,
+    Cleaned,
+    IKeyring,
+    IStore,
+    Outcome,
+    Page,
+    Projects,
+    Search,
+    Stored,
+    TopRow,
+)
+from bitville_apm.store.sqlite.days import DayFiles
 from bitville_apm.store.sqlite.files import days_in
+from bitville_apm.store.sqlite.keeping import Keeper
 from bitville_apm.store.sqlite.main import Main
 from bitville_apm.store.sqlite.reader import Reader
 from bitville_apm.store.sqlite.writer import Writer
@@ -38,42 +51,60 @@ class SqliteStore:
     main: Main
     _writer: Writer
     _reader: Reader
+    _keeper: Keeper
     _threads: ThreadPool
     _main_thread: ThreadPool
+    _keeping_thread: ThreadPool
 
     @classmethod
-    def open(cls, directory: Path, reactor: Reactor) -> SqliteStore:
-        """Open the files and start the threads. Blocks. Raises `StoreError` with one line that says what to do."""
+    def open(cls, directory: Path, reactor: Reactor, days: int = limits.DAYS) -> SqliteStore:
+        """Open the files and start the threads; `days` are kept. Blocks.
+
+        Raises `StoreError` with one line that says what to do.
+        """
         main = Main.open(directory)
         reader = Reader(directory)
         reader.projects(None)  # looks into every day, so that a damaged one is known from the start
+        files = DayFiles(directory)
+        writer = Writer(files, reactor)
+        keeper = Keeper(
+            directory,
+            days,
+            reactor.seconds,
+            lambda first: writer.do(lambda files: files.let_go(first)),
+            lambda date: None,
+        )
+        files.let_go(keeper.first_kept())
         store = cls(
             directory,
             reactor,
             main,
-            Writer(directory, reactor),
+            writer,
             reader,
+            keeper,
             ThreadPool(0, limits.READERS, "bitville-readers"),
             ThreadPool(0, 1, "bitville-main"),
+            ThreadPool(0, 1, "bitville-keeping"),
         )
-        store._writer.start()
-        store._threads.start()
-        store._main_thread.start()
+        writer.start()
+        for pool in (store._threads, store._main_thread, store._keeping_thread):
+            pool.start()
         return store
 
     async def close(self) -> None:
         """Commit what was given, close every file."""
+        self._keeper.stopping = True
         await self._writer.stop()
         self._reader.stopping = True
-        self._threads.stop()
-        self._main_thread.stop()
+        for pool in (self._threads, self._main_thread, self._keeping_thread):
+            pool.stop()
         self.main.close()
 
     # --- IStore -------------------------------------------------------------------------------------------
 
     def write(self, batch: Sequence[Arrival]) -> Deferred[Sequence[Outcome]]:
         """See `IStore`."""
-        return self._writer.write(batch, self.reactor.seconds())
+        return self._writer.write(batch)
 
     def search(self, projects: Projects, search: Search) -> Deferred[Page]:
         """See `IStore`."""
@@ -100,6 +131,11 @@ class SqliteStore:
     def hosts(self, projects: Projects) -> Deferred[Sequence[str]]:
         """See `IStore`."""
         return self._ask(self._reader.hosts, projects)
+
+    def clean_up(self) -> Deferred[Cleaned]:
+        """See `IStore`."""
+        cleaned: Deferred[Cleaned] = deferToThreadPool(self.reactor, self._keeping_thread, self._keeper.clean_up)
+        return cleaned
 
     def health(self) -> Mapping[str, Any]:
         """See `IStore`."""

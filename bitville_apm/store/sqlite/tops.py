@@ -1,4 +1,4 @@
-"""The heaviest values of a dimension: minute rolls of a range, added up over hosts, projects and days."""
+"""The heaviest values of a dimension: minute or hour rolls of a range, added up over hosts, projects and days."""
 
 from __future__ import annotations
 
@@ -8,20 +8,41 @@ from typing import Any
 
 import attrs
 
+from bitville_apm import limits
 from bitville_apm.cells import SUMS, added, percentile
 from bitville_apm.store.interface import TopRow
 from bitville_apm.store.sqlite.rolls import unpacked
 
-_TOTALS = (
-    f"SELECT (SELECT text FROM name WHERE name.id = value), {', '.join(f'total({c})' for c in SUMS)},"  # noqa: S608
-    " count(executions), max(max_us) FROM roll"
-    " WHERE project = ? AND dimension = ? AND minute >= ? AND minute < ? AND (?5 IS NULL OR host = ?5) GROUP BY value"
-)
-_HISTOGRAMS = (
-    "SELECT text, histogram FROM roll JOIN name ON name.id = value"
-    " WHERE project = ? AND dimension = ? AND minute >= ? AND minute < ? AND (?5 IS NULL OR host = ?5)"
-    " AND histogram IS NOT NULL"
-)
+_CONDITION = "project = ? AND dimension = ? AND {0} >= ? AND {0} < ? AND (?5 IS NULL OR host = ?5)"
+_SUMS = ", ".join(f"total({column})" for column in SUMS)
+
+
+@attrs.frozen
+class Rolls:
+    """One table of rolls, as questions see it."""
+
+    totals: str
+    histograms: str
+    minutes: int
+    """How long its rows are."""
+
+    @classmethod
+    def of(cls, table: str, unit: str, minutes: int, more: str = "") -> Rolls:
+        """The questions for a table with this column of time; `more` conditions have their values from ?6 on."""
+        where = _CONDITION.format(unit) + more
+        return cls(
+            f"SELECT (SELECT text FROM name WHERE name.id = value), {_SUMS}, count(executions), max(max_us)"  # noqa: S608
+            f" FROM {table} WHERE {where} GROUP BY value",
+            f"SELECT text, histogram FROM {table} JOIN name ON name.id = value WHERE {where}"  # noqa: S608
+            " AND histogram IS NOT NULL",
+            minutes,
+        )
+
+
+MINUTES = Rolls.of("roll", "minute", 1)
+HOURS = Rolls.of("hour", "hour", 60)
+CLOSED = Rolls.of("hour", "hour", 60, " AND day = ?6")
+"""The hours in `main.db` of a day whose file is gone."""
 
 
 @attrs.define
@@ -85,32 +106,55 @@ class Total:
 
 @attrs.frozen
 class Asked:
-    """A question for the rolls of one dimension, from one minute up to another, of one host or of all."""
+    """A question for the rolls of one dimension, from one minute up to another, of one host or of all.
+
+    A range of more than `limits.MINUTES_WINDOW_S` is answered from hours, the first and the last one whole.
+    """
 
     dimension: str
     first: int
     behind: int
     host: str | None
+    rolls: Rolls
+    """What a day that has its file is asked for."""
 
-    def totals(self, db: sqlite3.Connection, project: int) -> Iterator[tuple[str, Total]]:
+    @classmethod
+    def of(cls, dimension: str, start: float, end: float, host: str | None) -> Asked:
+        """A question between two unix times, widened to whole minutes or hours."""
+        rolls = HOURS if end - start > limits.MINUTES_WINDOW_S else MINUTES
+        unit = rolls.minutes
+        return cls(dimension, int(start // (60 * unit)) * unit, int(-(-end // (60 * unit))) * unit, host, rolls)
+
+    @property
+    def days(self) -> tuple[int, int]:
+        """The first and last day whose file may have something of the range: records come up to six days late."""
+        return self.first // 1440, self.behind // 1440 + int(limits.END_BEFORE_RECV_S // 86_400) + 1
+
+    def _span(self, rolls: Rolls) -> tuple[int, int]:
+        """The rows that lie wholly in the range, first and behind the last."""
+        return -(-self.first // rolls.minutes), self.behind // rolls.minutes
+
+    def totals(self, db: sqlite3.Connection, rolls: Rolls, project: int, *more: int) -> Iterator[tuple[str, Total]]:
         """Each value's columns in one project of one day."""
-        for value, *columns in self._rows(db, _TOTALS, project):
+        for value, *columns in self._rows(db, rolls, rolls.totals, project, *more):
             *sums, counted, max_us = columns
             yield value, Total(dict(zip(SUMS, sums, strict=True)), counted > 0, max_us)
 
     def histograms(
-        self, db: sqlite3.Connection, project: int, wanted: set[str]
+        self, db: sqlite3.Connection, rolls: Rolls, wanted: set[str], project: int, *more: int
     ) -> Iterator[tuple[str, dict[int, int]]]:
         """The histograms of some values."""
-        for value, histogram in self._rows(db, _HISTOGRAMS, project):
+        for value, histogram in self._rows(db, rolls, rolls.histograms, project, *more):
             if value in wanted:
                 yield value, unpacked(histogram)
 
-    def _rows(self, db: sqlite3.Connection, question: str, project: int) -> Iterator[tuple[Any, ...]]:
+    def _rows(
+        self, db: sqlite3.Connection, rolls: Rolls, question: str, project: int, *more: int
+    ) -> Iterator[tuple[Any, ...]]:
         names = dict(db.execute("SELECT text, id FROM name WHERE text IN (?, ?)", (self.dimension, self.host)))
         if self.dimension in names and (self.host is None or self.host in names):
             host = None if self.host is None else names[self.host]
-            yield from db.execute(question, (project, names[self.dimension], self.first, self.behind, host))
+            yield from db.execute(question, (project, names[self.dimension], *self._span(rolls), host, *more))
 
 
 def ranked(totals: Mapping[str, Total]) -> list[tuple[str, Total]]:

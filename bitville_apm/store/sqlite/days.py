@@ -1,0 +1,142 @@
+"""Which day files there are, which are open, and how a batch changes them.
+
+An id is looked for in its own day and in the days beside it: a record keeps its `recv` on every retry, but a
+request that was taken for dead may end after midnight, and a bare record may be sent again after it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+from twisted.logger import Logger
+
+from bitville_apm import limits
+from bitville_apm.store.interface import Arrival, NoSpace, Outcome
+from bitville_apm.store.sqlite.day import Day
+from bitville_apm.store.sqlite.files import day_of, day_path, days_in, is_full
+
+_log = Logger()
+_ONE_DAY = datetime.timedelta(days=1)
+
+
+@attrs.define(eq=False)
+class DayFiles:
+    """The day files of a directory and how a batch changes them. Synchronous; belongs to one thread."""
+
+    directory: Path
+    first_kept: datetime.date = datetime.date.min
+    """Records of earlier days are expired."""
+    damaged: set[datetime.date] = attrs.field(factory=set)
+    """Days whose files turned out to be unreadable."""
+    _existing: set[datetime.date] = attrs.field(init=False)
+    _open: dict[datetime.date, Day] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self._existing = set(days_in(self.directory))
+
+    def let_go(self, first_kept: datetime.date) -> None:
+        """Close every earlier day and take nothing more for it."""
+        self.first_kept = first_kept
+        for date in [date for date in self._open if date < first_kept]:
+            self._open.pop(date).close()
+        self._existing = {date for date in self._existing if date >= first_kept}
+
+    def write(self, batches: Sequence[Sequence[Arrival]]) -> list[list[Outcome]]:
+        """Store some batches in one commit a day; outcomes in the same order.
+
+        Raises `NoSpace` when the disk is full, else what SQLite raises; then no batch counts as stored.
+        """
+        try:
+            outcomes = [[self._take(arrival) for arrival in batch] for batch in batches]
+            for day in sorted(self._open, reverse=True):
+                if self._open[day].changing:
+                    self._open[day].commit()
+        except BaseException as error:
+            self._roll_back()
+            if is_full(error, self.directory):
+                raise NoSpace from error
+            raise
+        self._close_all_but(limits.DAYS_OPEN)
+        return outcomes
+
+    def close(self) -> None:
+        """Close every file."""
+        self._close_all_but(0)
+
+    def _take(self, arrival: Arrival) -> Outcome:
+        at = arrival.frame.at if arrival.frame is not None else arrival.recv_ms / 1000
+        date = day_of(at)
+        if date < self.first_kept:
+            return "expired"
+        day = self._day(date)
+        day.begin()
+        new = self._add(arrival, day, date)
+        day.note(arrival, new)
+        return "stored" if new else "duplicate"
+
+    def _add(self, arrival: Arrival, day: Day, date: datetime.date) -> bool:
+        if arrival.frame is not None:
+            return day.add_frame(arrival, arrival.frame)
+        held = _held(day, arrival)
+        for neighbour in (date - _ONE_DAY, date + _ONE_DAY):
+            if neighbour in self._existing:
+                held = self._held_beside(neighbour, arrival) or held
+        if held:
+            return False
+        if arrival.postgres is not None:
+            day.add_postgres(arrival, arrival.postgres)
+        elif arrival.request is not None:
+            day.add_request(arrival, arrival.request)
+        return True
+
+    def _held_beside(self, date: datetime.date, arrival: Arrival) -> bool:
+        """Whether a neighbouring day holds an arrival. A damaged file of another day must not stop this one."""
+        try:
+            return _held(self._day(date), arrival)
+        except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError:  # its subclasses are locks and full disks
+                raise
+            if date not in self.damaged:
+                self.damaged.add(date)
+                _log.error("day-{day:%Y%m%d}.db is damaged: {error}", day=date, error=str(error))
+            return False
+
+    def _day(self, date: datetime.date) -> Day:
+        """An open day, moved to the end of those to be closed."""
+        day = self._open.pop(date, None)
+        if day is None:
+            day = Day.open(day_path(self.directory, date))
+            self._existing.add(date)
+        self._open[date] = day
+        return day
+
+    def _roll_back(self) -> None:
+        """Undo in every file; one that cannot even do that is closed, which undoes it too."""
+        for date, day in list(self._open.items()):
+            try:
+                day.rollback()
+            except Exception:  # noqa: BLE001 - whatever is wrong with this file, the others must be freed
+                _log.failure("{path} cannot be rolled back and is closed", path=str(day.path))
+                del self._open[date]
+                day.close()
+
+    def _close_all_but(self, most: int) -> None:
+        while len(self._open) > most:
+            date = next(iter(self._open))
+            self._open.pop(date).close()
+
+
+def _held(day: Day, arrival: Arrival) -> bool:
+    """Whether a day holds an arrival already. A request that was taken for dead gives way to its end."""
+    if arrival.postgres is not None:
+        return day.has_postgres(arrival.project, arrival.id)
+    kind = day.kind_of(arrival.project, arrival.id)
+    if kind == "died" and arrival.kind != "died":
+        day.begin()
+        day.drop_died(arrival.project, arrival.id)
+        return False
+    return kind is not None

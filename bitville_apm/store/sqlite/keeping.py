@@ -1,0 +1,201 @@
+"""How long things are kept: whole days are unlinked, their hours stay in `main.db` for some more time.
+
+A day goes in three steps, each of which can be the last before a crash: the writer lets go of it and takes nothing
+more for it; its hours and `dropped_through` are committed together; its file is unlinked. A start does what is left.
+
+A clock that runs ahead must not empty the store: more time than can have passed since the last look is not
+believed before a day of waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+from twisted.logger import Logger
+
+from bitville_apm import limits
+from bitville_apm.store.interface import Cleaned
+from bitville_apm.store.sqlite import hours
+from bitville_apm.store.sqlite.files import (
+    day_numbered,
+    day_of,
+    day_path,
+    days_in,
+    number_of,
+    open_reader,
+    open_writer,
+    remove_day,
+)
+
+_log = Logger()
+_DAY_S = 86_400.0
+
+
+@attrs.define(eq=False)
+class Keeper:
+    """Retention of one directory. Synchronous, one call at a time; never on the writer's thread.
+
+    `now` tells unix seconds, `steady` seconds that never jump. `let_go(date)` has the writer close every day before
+    a date and refuse it from then on; `damaged(date)` hears of days that cannot be read.
+    """
+
+    directory: Path
+    days: int
+    now: Callable[[], float]
+    let_go: Callable[[datetime.date], None]
+    damaged: Callable[[datetime.date], None]
+    steady: Callable[[], float] = time.monotonic
+    stopping: bool = False
+    """Set when the store stops: what is left is done after the next start."""
+    _doubted: float | None = None
+
+    def first_kept(self) -> datetime.date:
+        """The oldest day for which records are taken."""
+        with self._main() as main:
+            return self._first_kept(main, self._trusted(main))
+
+    def clean_up(self) -> Cleaned:
+        """Add up days that are over, drop those whose time is over. Raises `sqlite3.Error`, `OSError`."""
+        cleaned = Cleaned()
+        with self._main() as main:
+            trusted = self._trusted(main)
+            first = self._first_kept(main, trusted)
+            self.let_go(first)
+            for date in sorted(days_in(self.directory)):
+                if self.stopping:
+                    break
+                if date < first:
+                    self._drop(main, date)
+                    cleaned.dropped.append(date.isoformat())
+                elif date < day_of(self.now()) and self._add_up(main, date):
+                    cleaned.added_up.append(date.isoformat())
+            with _transaction(main):
+                hours.forget_before(main, number_of(day_of(trusted)) - limits.HOURS_KEPT_DAYS)
+                main.execute("DELETE FROM damage WHERE day < ?", (number_of(first),))
+            self._remove_set_aside(first)
+        return cleaned
+
+    def _first_kept(self, main: sqlite3.Connection, trusted: float) -> datetime.date:
+        first = day_of(trusted) - datetime.timedelta(days=self.days)
+        dropped = _state(main, "dropped_through")
+        return first if dropped is None else max(first, day_numbered(int(dropped) + 1))
+
+    # --- One day ------------------------------------------------------------------------------------------
+
+    def _add_up(self, main: sqlite3.Connection, date: datetime.date) -> bool:
+        """Bring a day's hours in `main.db` up to date; whether they were not. A damaged day is told."""
+        try:
+            with self._day(date) as day:
+                if day is None or hours.changes_of(day) == hours.changes_added_up(main, date):
+                    return False
+                with _transaction(main):
+                    hours.replace(main, date, day)
+                return True
+        except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError or "readonly" in str(error):
+                raise
+            self.damaged(date)
+            return False
+
+    def _drop(self, main: sqlite3.Connection, date: datetime.date) -> None:
+        """Drop a day for good. What cannot be read of it goes with it."""
+        with contextlib.ExitStack() as stack:
+            try:
+                day = stack.enter_context(self._day(date))
+                stale = day is not None and hours.changes_of(day) != hours.changes_added_up(main, date)
+            except sqlite3.DatabaseError as error:
+                _log.error("day {day} goes without its hours: {error}", day=date.isoformat(), error=str(error))
+                day, stale = None, False
+            with _transaction(main):
+                if day is not None and stale:
+                    main.execute("SAVEPOINT hours")
+                    try:
+                        hours.replace(main, date, day)
+                    except sqlite3.DatabaseError as error:
+                        if type(error) is not sqlite3.DatabaseError:
+                            raise
+                        main.execute("ROLLBACK TO hours")
+                        _log.error("day {day} goes without its hours: {error}", day=date.isoformat(), error=str(error))
+                _set_state(main, "dropped_through", max(number_of(date), _state(main, "dropped_through") or 0))
+        remove_day(self.directory, date)
+        _log.info("day {day} was dropped; its hours are kept", day=date.isoformat())
+
+    @contextlib.contextmanager
+    def _day(self, date: datetime.date) -> Iterator[sqlite3.Connection | None]:
+        """A day file read as it is in one commit; None while it has no tables yet.
+
+        A file of an earlier version is brought up to date first: nobody else has it open for long.
+        """
+        path = day_path(self.directory, date)
+        with contextlib.closing(open_reader(path)) as day:
+            old = 0 < day.execute("PRAGMA user_version").fetchone()[0] < 2
+        if old:
+            open_writer(path, "day").close()
+        with contextlib.closing(open_reader(path)) as day:
+            day.execute("BEGIN")
+            yield day if day.execute("PRAGMA user_version").fetchone()[0] else None
+
+    def _remove_set_aside(self, first: datetime.date) -> None:
+        """Damaged files of days that are no longer kept."""
+        for path in self.directory.glob("damaged-*.db*"):
+            with contextlib.suppress(ValueError):
+                date = datetime.datetime.strptime(path.name[8:16], "%Y%m%d").date()  # noqa: DTZ007 - a day
+                if date < first:
+                    path.unlink(missing_ok=True)
+
+    # --- Time ---------------------------------------------------------------------------------------------
+
+    def _trusted(self, main: sqlite3.Connection) -> float:
+        """Unix seconds that retention acts on: the clock's, or less while it is doubted."""
+        now, steady = self.now(), self.steady()
+        known = _state(main, "clock")
+        if known is None:
+            newest = next(iter(days_in(self.directory)), None)
+            known = now if newest is None else (number_of(newest) + 1) * _DAY_S
+        if now > known + limits.CLOCK_STEP_S:
+            if self._doubted is None:
+                self._doubted = steady
+                _log.warn(
+                    "the clock is {hours:.0f} h ahead of the last look; no day is dropped for it within {wait:.0f} h",
+                    hours=(now - known) / 3600,
+                    wait=limits.CLOCK_DOUBTED_S / 3600,
+                )
+            waited = steady - self._doubted
+            if waited < limits.CLOCK_DOUBTED_S:
+                return known + waited
+        self._doubted = None
+        if now > known or _state(main, "clock") is None:
+            _set_state(main, "clock", max(now, known))
+        return now
+
+    @contextlib.contextmanager
+    def _main(self) -> Iterator[sqlite3.Connection]:
+        with contextlib.closing(open_writer(self.directory / "main.db", "main")) as main:
+            yield main
+
+
+def _state(main: sqlite3.Connection, name: str) -> float | None:
+    row = main.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
+    return float(row[0]) if row else None
+
+
+def _set_state(main: sqlite3.Connection, name: str, value: float) -> None:
+    main.execute("INSERT OR REPLACE INTO state (name, value) VALUES (?, ?)", (name, value))
+
+
+@contextlib.contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
