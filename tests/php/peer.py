@@ -325,13 +325,12 @@ class Fpm:
             values[key if key.startswith("CONTENT_") else f"HTTP_{key}"] = value
         values |= parameters
         packed = b"".join(_pair(key, value) for key, value in values.items())
-        message = _packet(1, struct.pack(">HB5x", 1, 0)) + _packet(4, packed) + _packet(4, b"")
-        for at in range(0, len(body), 60_000):
-            message += _packet(5, body[at : at + 60_000])
+        message = [_packet(1, struct.pack(">HB5x", 1, 0)), _packet(4, packed), _packet(4, b"")]
+        message += [_packet(5, body[at : at + 60_000]) for at in range(0, len(body), 60_000)]
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(60)
             connection.connect(str(self.socket))
-            connection.sendall(message + _packet(5, b""))
+            connection.sendall(b"".join([*message, _packet(5, b"")]))
             yield connection
 
 
