@@ -207,6 +207,25 @@ final class Facts
         return preg_match('/^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/D', $header) === 1 ? $header : null;
     }
 
+    /**
+     * Whether the body is larger than PHP takes, and so still unread: fastcgi_finish_request() would read it away
+     * eight bytes at a time, 0.1 s a megabyte. PHP's own end does it at once.
+     */
+    public function refused(): bool
+    {
+        $most = self::bytes('post_max_size');
+        return $most > 0 && (int) $this->get('CONTENT_LENGTH') > $most;
+    }
+
+    /** A size among PHP's settings, `8M` as a number. */
+    public static function bytes(string $setting): int
+    {
+        $text = trim((string) ini_get($setting));
+        $units = ['k' => 1024, 'm' => 1048576, 'g' => 1073741824];
+        $unit = strtolower(substr($text, -1));
+        return (int) $text * (isset($units[$unit]) ? $units[$unit] : 1);
+    }
+
     private function headers(): array
     {
         $out = [];

@@ -192,7 +192,9 @@ final class Request
         $this->ownNs += hrtime(true) - $stoppedNs;
         if (!$byHand) {
             $this->noteFatal();
-            Client::answer();
+            if (!$this->facts->refused()) {
+                Client::answer();
+            }
         }
         $limit = self::hasRoom() || !function_exists('ini_set')
             ? false
@@ -299,10 +301,7 @@ final class Request
     /** Whether building a full record is safely below memory_limit: it must never be what exhausts it. */
     private static function hasRoom(): bool
     {
-        $limit = trim((string) ini_get('memory_limit'));
-        $units = ['k' => 1024, 'm' => 1048576, 'g' => 1073741824];
-        $unit = strtolower(substr($limit, -1));
-        $bytes = (int) $limit * (isset($units[$unit]) ? $units[$unit] : 1);
+        $bytes = Facts::bytes('memory_limit');
         return $bytes <= 0 || $bytes - memory_get_usage() > Limits::HEADROOM_BYTES;
     }
 
