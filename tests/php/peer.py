@@ -241,6 +241,7 @@ class Fpm:
         php: Mapping[str, object] | None = None,
         extensions: tuple[str, ...] = ("pdo", "pdo_sqlite", "excimer"),
         children: int = 3,
+        requests: int = 0,
     ) -> None:
         self.socket = root / "fpm.sock"
         self.log = root / "fpm.log"
@@ -253,6 +254,7 @@ class Fpm:
             f"listen = {self.socket}",
             "pm = static",
             f"pm.max_children = {children}",
+            f"pm.max_requests = {requests}",
             "catch_workers_output = yes",
         ]
         as_root = os.geteuid() == 0
