@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -292,8 +293,10 @@ class Fpm:
         """Run `code` as a page of `site` and read the whole answer."""
         with self.open(site, code, uri, **how) as connection:
             data = b""
-            while chunk := connection.recv(1 << 16):
-                data += chunk
+            # A worker that ends without having read the whole body resets; what it had answered comes first.
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := connection.recv(1 << 16):
+                    data += chunk
         return Response.of(data)
 
     @contextmanager
