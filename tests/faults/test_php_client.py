@@ -145,8 +145,7 @@ def test_fuzz(site: Site, full_disk: Path, runs: int) -> None:
     """Row 25, I5: settings, data, disks, agents and ends of every kind: output, headers and exit code are unchanged."""
     differences = []
     with contextlib.ExitStack() as stack:
-        # A new worker for each page: what an old one keeps of its memory decides what the next may allocate.
-        measured, bare = (stack.enter_context(pool(client=client, requests=1)) for client in (True, False))
+        measured, bare = (stack.enter_context(pool(client=client)) for client in (True, False))
         peers = stack.enter_context(fuzz.peers(site.root))
         for seed in range(runs):
             case = fuzz.Case.of(random.Random(seed), site, peers, full_disk)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
@@ -242,7 +241,6 @@ class Fpm:
         php: Mapping[str, object] | None = None,
         extensions: tuple[str, ...] = ("pdo", "pdo_sqlite", "excimer"),
         children: int = 3,
-        requests: int = 0,
     ) -> None:
         self.socket = root / "fpm.sock"
         self.log = root / "fpm.log"
@@ -255,7 +253,6 @@ class Fpm:
             f"listen = {self.socket}",
             "pm = static",
             f"pm.max_children = {children}",
-            f"pm.max_requests = {requests}",
             "catch_workers_output = yes",
         ]
         as_root = os.geteuid() == 0
@@ -293,10 +290,8 @@ class Fpm:
         """Run `code` as a page of `site` and read the whole answer."""
         with self.open(site, code, uri, **how) as connection:
             data = b""
-            # A worker that ends without having read the whole body resets; what it had answered comes first.
-            with contextlib.suppress(ConnectionResetError):
-                while chunk := connection.recv(1 << 16):
-                    data += chunk
+            while chunk := connection.recv(1 << 16):
+                data += chunk
         return Response.of(data)
 
     @contextmanager
