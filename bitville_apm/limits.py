@@ -176,6 +176,10 @@ CLOCK_STEP_S = 2 * 3600.0
 """A clock this far ahead of the last look, one cleaning up ago, was changed, or nobody looked."""
 CLOCK_DOUBTED_S = 86_400.0
 """How long such a clock drops no day: a person notices a wrong date within a day, and a day more costs only disk."""
+SALVAGE_BATCH = 100
+"""Records of a damaged file stored at once: live batches wait for no more than these."""
+SALVAGE_ROWS = 100_000
+"""Rows tried one by one in a table whose last row cannot be told: half a second."""
 SEARCH_LIMIT = 100
 SEARCH_DEFAULT = 50
 TOP_LIMIT = 200

@@ -6,9 +6,11 @@ request that was taken for dead may end after midnight, and a bare record may be
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import itertools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -23,6 +25,25 @@ _log = Logger()
 _ONE_DAY = datetime.timedelta(days=1)
 
 
+class Damaged(Exception):
+    """A day's file turned out to be damaged."""
+
+    def __init__(self, date: datetime.date, why: str) -> None:
+        super().__init__(why)
+        self.date = date
+
+
+@contextlib.contextmanager
+def _watched(date: datetime.date) -> Iterator[None]:
+    """Tell what SQLite calls damage from everything else. Raises `Damaged`."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if type(error) is not sqlite3.DatabaseError:  # its subclasses are locks and full disks
+            raise
+        raise Damaged(date, str(error)) from error
+
+
 @attrs.define(eq=False)
 class DayFiles:
     """The day files of a directory and how a batch changes them. Synchronous; belongs to one thread."""
@@ -30,8 +51,8 @@ class DayFiles:
     directory: Path
     first_kept: datetime.date = datetime.date.min
     """Records of earlier days are expired."""
-    damaged: set[datetime.date] = attrs.field(factory=set)
-    """Days whose files turned out to be unreadable."""
+    on_set_aside: Callable[[], None] = lambda: None
+    """Called when a damaged file was put out of the way."""
     _existing: set[datetime.date] = attrs.field(init=False)
     _open: dict[datetime.date, Day] = attrs.field(factory=dict)
 
@@ -50,16 +71,26 @@ class DayFiles:
 
         Raises `NoSpace` when the disk is full, else what SQLite raises; then no batch counts as stored.
         """
-        try:
-            outcomes = [[self._take(arrival) for arrival in batch] for batch in batches]
-            for day in sorted(self._open, reverse=True):
-                if self._open[day].changing:
-                    self._open[day].commit()
-        except BaseException as error:
-            self._roll_back()
-            if is_full(error, self.directory):
-                raise NoSpace from error
-            raise
+        renewed: set[datetime.date] = set()
+        while True:
+            try:
+                outcomes = [[self._take(arrival) for arrival in batch] for batch in batches]
+                for date in sorted(self._open, reverse=True):
+                    if self._open[date].changing:
+                        with _watched(date):
+                            self._open[date].commit()
+                break
+            except Damaged as damage:
+                self._roll_back()
+                if damage.date in renewed:
+                    raise
+                renewed.add(damage.date)
+                self._set_aside(damage)
+            except BaseException as error:
+                self._roll_back()
+                if is_full(error, self.directory):
+                    raise NoSpace from error
+                raise
         self._close_all_but(limits.DAYS_OPEN)
         return outcomes
 
@@ -72,10 +103,11 @@ class DayFiles:
         date = day_of(at)
         if date < self.first_kept:
             return "expired"
-        day = self._day(date)
-        day.begin()
-        new = self._add(arrival, day, date)
-        day.note(arrival, new)
+        with _watched(date):
+            day = self._day(date)
+            day.begin()
+            new = self._add(arrival, day, date)
+            day.note(arrival, new)
         return "stored" if new else "duplicate"
 
     def _add(self, arrival: Arrival, day: Day, date: datetime.date) -> bool:
@@ -94,16 +126,31 @@ class DayFiles:
         return True
 
     def _held_beside(self, date: datetime.date, arrival: Arrival) -> bool:
-        """Whether a neighbouring day holds an arrival. A damaged file of another day must not stop this one."""
-        try:
+        """Whether a neighbouring day holds an arrival."""
+        with _watched(date):
             return _held(self._day(date), arrival)
-        except sqlite3.DatabaseError as error:
-            if type(error) is not sqlite3.DatabaseError:  # its subclasses are locks and full disks
-                raise
-            if date not in self.damaged:
-                self.damaged.add(date)
-                _log.error("day-{day:%Y%m%d}.db is damaged: {error}", day=date, error=str(error))
-            return False
+
+    def _set_aside(self, damage: Damaged) -> None:
+        """Give a damaged file another name, so that its day begins a new one."""
+        day = self._open.pop(damage.date, None)
+        if day is not None:
+            with contextlib.suppress(sqlite3.Error):
+                day.close()
+        path = day_path(self.directory, damage.date)
+        free = (self.directory / f"damaged-{damage.date:%Y%m%d}-{n}.db" for n in itertools.count(1))
+        aside = next(other for other in free if not other.exists())
+        Path(f"{path}-shm").unlink(missing_ok=True)
+        for suffix in ("-wal", ""):
+            with contextlib.suppress(FileNotFoundError):
+                Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
+        self._existing.discard(damage.date)
+        _log.error(
+            "{path} is damaged and now {aside}; what can be read is stored again: {error}",
+            path=str(path),
+            aside=aside.name,
+            error=str(damage),
+        )
+        self.on_set_aside()
 
     def _day(self, date: datetime.date) -> Day:
         """An open day, moved to the end of those to be closed."""

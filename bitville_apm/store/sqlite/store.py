@@ -10,6 +10,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
@@ -32,9 +33,11 @@ from bitville_apm.store.sqlite.files import days_in
 from bitville_apm.store.sqlite.keeping import Keeper
 from bitville_apm.store.sqlite.main import Main
 from bitville_apm.store.sqlite.reader import Reader
+from bitville_apm.store.sqlite.salvage import Salvage, told
 from bitville_apm.store.sqlite.writer import Writer
 
 T = TypeVar("T")
+_log = Logger()
 
 
 class Reactor(IReactorFromThreads, IReactorTime):
@@ -52,6 +55,7 @@ class SqliteStore:
     _writer: Writer
     _reader: Reader
     _keeper: Keeper
+    _salvage: Salvage
     _threads: ThreadPool
     _main_thread: ThreadPool
     _keeping_thread: ThreadPool
@@ -75,6 +79,7 @@ class SqliteStore:
             lambda date: None,
         )
         files.let_go(keeper.first_kept())
+        salvage = Salvage(directory, lambda batch: writer.do(lambda files: files.write([batch])))
         store = cls(
             directory,
             reactor,
@@ -82,10 +87,12 @@ class SqliteStore:
             writer,
             reader,
             keeper,
+            salvage,
             ThreadPool(0, limits.READERS, "bitville-readers"),
             ThreadPool(0, 1, "bitville-main"),
             ThreadPool(0, 1, "bitville-keeping"),
         )
+        files.on_set_aside = lambda: reactor.callFromThread(store.salvage)
         writer.start()
         for pool in (store._threads, store._main_thread, store._keeping_thread):
             pool.start()
@@ -93,7 +100,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Commit what was given, close every file."""
-        self._keeper.stopping = True
+        self._keeper.stopping = self._salvage.stopping = True
         await self._writer.stop()
         self._reader.stopping = True
         for pool in (self._threads, self._main_thread, self._keeping_thread):
@@ -134,14 +141,24 @@ class SqliteStore:
 
     def clean_up(self) -> Deferred[Cleaned]:
         """See `IStore`."""
-        cleaned: Deferred[Cleaned] = deferToThreadPool(self.reactor, self._keeping_thread, self._keeper.clean_up)
+        cleaned: Deferred[Cleaned] = deferToThreadPool(self.reactor, self._keeping_thread, self._kept)
         return cleaned
+
+    def _kept(self) -> Cleaned:
+        self._salvage.run()
+        return self._keeper.clean_up()
+
+    def salvage(self) -> None:
+        """Bring back what can be read of damaged files, in a thread; what fails is tried again with `clean_up`."""
+        done = deferToThreadPool(self.reactor, self._keeping_thread, self._salvage.run)
+        done.addErrback(lambda failure: _log.failure("salvaging failed; the next try is within an hour", failure))
 
     def health(self) -> Mapping[str, Any]:
         """See `IStore`."""
         problems = [f"day {date} cannot be read: {why}" for date, why in self._reader.damaged.items()]
         if self._writer.problem is not None:
             problems.append(f"the last batch was not stored: {self._writer.problem}")
+        problems += told(self.directory)
         days = []
         for date, path in days_in(self.directory).items():
             try:

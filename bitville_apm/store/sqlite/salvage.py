@@ -1,0 +1,167 @@
+"""A day file that turned out to be damaged: read row by row, and what can be read is stored again.
+
+The writer has set the file aside and goes on in a new one. Each row becomes the arrival it once was and takes the
+way of any other, so that its rolls are made anew, and a record that its sender brought again meanwhile is a
+duplicate. Stopped half-way, it can be done once more from the beginning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import zstandard
+from twisted.logger import Logger
+
+from bitville_apm import cells, limits, reading, requests
+from bitville_apm.store.interface import Arrival
+from bitville_apm.store.sqlite.files import number_of, open_reader, open_writer
+
+_log = Logger()
+_ALL = -1
+"""Stands for a number of lost records that nothing tells: the file is no database any more."""
+_COLUMNS = {
+    "request": "project, host, id, recv_ms, kind, rolled",
+    "frame": "project, host, id, CAST(at * 1000 AS INTEGER), 'frame', 0, body",
+    "postgres": "project, host, id, recv_ms, 'pg', 0, body",
+}
+
+
+@attrs.define(eq=False)
+class Salvage:
+    """Damaged files of one directory. Synchronous, one call at a time; `store` takes a batch on the writer's thread."""
+
+    directory: Path
+    store: Callable[[Sequence[Arrival]], object]
+    stopping: bool = False
+
+    def run(self) -> None:
+        """Salvage every damaged file that was not yet. Raises `sqlite3.Error`, `OSError`, what `store` raises."""
+        with contextlib.closing(open_writer(self.directory / "main.db", "main")) as main:
+            done = {file for (file,) in main.execute("SELECT file FROM damage WHERE saved IS NOT NULL")}
+            for path in sorted(self.directory.glob("damaged-*.db")):
+                if path.name in done:
+                    continue
+                day = datetime.datetime.strptime(path.name[8:16], "%Y%m%d").date()  # noqa: DTZ007 - a day
+                saved, lost = self._salvage(path)
+                if self.stopping:
+                    return
+                main.execute(
+                    "INSERT OR REPLACE INTO damage (file, day, why, saved, lost) VALUES (?,?,'',?,?)",
+                    (path.name, number_of(day), saved, lost),
+                )
+                _log.error("{file}: {saved} records came back, {lost} are lost", file=path.name, saved=saved, lost=lost)
+
+    def _salvage(self, path: Path) -> tuple[int, int]:
+        """How many records of a file came back, and how many did not."""
+        file = _File(path)
+        saved = 0
+        batch: list[Arrival] = []
+        for arrival in file.arrivals():
+            batch.append(arrival)
+            if len(batch) == limits.SALVAGE_BATCH:
+                if self.stopping:
+                    return 0, 0
+                self.store(batch)
+                saved, batch = saved + len(batch), []
+        if batch:
+            self.store(batch)
+        return saved + len(batch), file.lost
+
+
+@attrs.define(eq=False)
+class _File:
+    """One damaged file, as far as it can be read."""
+
+    path: Path
+    lost: int = 0
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """What every readable row once came as."""
+        try:
+            db = open_reader(self.path)
+        except sqlite3.Error:
+            return
+        with contextlib.closing(db):
+            try:
+                db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            except sqlite3.Error:
+                self.lost = _ALL
+                return
+            names = {row[0]: row[1] for row in self._rows(db, "name", "id", "text")}
+            self.lost = 0  # a name is no record; those that needed it count below
+            for table, columns in _COLUMNS.items():
+                for row in self._rows(db, table, "row", columns):
+                    try:
+                        yield _arrival(db, row, names)
+                    except Exception:  # noqa: BLE001 - whatever is wrong with this row, the next one may be whole
+                        self.lost += 1
+
+    def _rows(self, db: sqlite3.Connection, table: str, key: str, columns: str) -> Iterator[tuple[Any, ...]]:
+        """The rows that can be read. Where a page cannot, every row in it is tried by itself."""
+        after, last = 0, self._last(db, table, key)
+        while True:
+            question = f"SELECT {key}, {columns} FROM {table} WHERE {key} > ? ORDER BY {key}"  # noqa: S608
+            try:
+                for row in db.execute(question, (after,)):
+                    after = row[0]
+                    yield row
+                return
+            except sqlite3.Error:
+                one = f"SELECT {key}, {columns} FROM {table} WHERE {key} = ?"  # noqa: S608
+                for number in range(after + 1, last + 1):
+                    try:
+                        if db.execute(one, (number,)).fetchone() is not None:
+                            after = number - 1
+                            break
+                    except sqlite3.Error:
+                        self.lost += 1
+                else:
+                    return
+
+    def _last(self, db: sqlite3.Connection, table: str, key: str) -> int:
+        """The highest row there may be; where nothing tells, as many as are tried in vain."""
+        for question in (table, "payload") if table == "request" else (table,):
+            with contextlib.suppress(sqlite3.Error):
+                return int(db.execute(f"SELECT max({key}) FROM {question}").fetchone()[0] or 0)  # noqa: S608
+        return limits.SALVAGE_ROWS
+
+
+def _arrival(db: sqlite3.Connection, row: tuple[Any, ...], names: dict[int, str]) -> Arrival:
+    """The arrival a row once was. Raises whatever a damaged one makes go wrong."""
+    number, project, host, id, recv_ms, kind, rolled, *body = row
+    if not body:
+        body = list(db.execute("SELECT body FROM payload WHERE row = ?", (number,)).fetchone())
+    line = reading.read_body(kind, zstandard.decompress(body[0]), recv_ms)
+    more: dict[str, Any] = {}
+    if kind in ("frame", "pg"):
+        more["frame" if kind == "frame" else "postgres"] = line.message
+    else:
+        more["request"] = request = requests.request_of(line)
+        more["client_id"] = requests.client_id(line)
+        if rolled:
+            more["cells"] = cells.of_request(request, requests.profile_of(line.message))
+    return Arrival(
+        project=names[project], kind=kind, id=str(uuid.UUID(bytes=id)), recv_ms=recv_ms, host=names[host],
+        body=line.body, **more,
+    )  # fmt: skip
+
+
+def told(directory: Path) -> list[str]:
+    """For `/ready`: a sentence for each damaged file."""
+    with contextlib.closing(open_reader(directory / "main.db")) as main:
+        known = {row[0]: row[1:] for row in main.execute("SELECT file, saved, lost FROM damage")}
+    said = []
+    for path in sorted(directory.glob("damaged-*.db")):
+        saved, lost = known.get(path.name, (None, None))
+        day = f"{path.name[8:12]}-{path.name[12:14]}-{path.name[14:16]}"
+        what = "what can be read is being stored again" if saved is None else f"{saved} came back, {lost} are lost"
+        what = "nothing in it could be read, all are lost" if lost == _ALL else what
+        said.append(f"records of {day} were in a damaged file, now {path.name}: {what}")
+    return said
