@@ -79,7 +79,8 @@ def test_every_setting_is_explained(name: str) -> None:
 def test_the_client_template_has_every_setting() -> None:
     """PHP-07: profiling.ini names exactly the keys that the client reads."""
     code = (PHP / "Config.php").read_text()
-    read = set(re.findall(r"self::(?:flag|number|choice|text|path)\(\s*\$values,\s*'(\w+)'", code))
+    read = set(re.findall(r"^        '(\w+)' => \['", code, re.MULTILINE))
+    read |= set(re.findall(r"self::(?:text|path)\(\s*\$values,\s*'(\w+)'", code))
     told = {found[1] for line in (ETC / "profiling.ini").read_text().splitlines() if (found := OPTION.match(line))}
     assert len(read) > 15
     assert told == read
