@@ -294,3 +294,13 @@ def test_no_descriptors(site: Site, agent: bool) -> None:
         plain, done = (site.run(code, client=client, extensions=("posix", "excimer")) for client in (False, True))
     assert plain.returncode == 3
     assert (done.stdout, done.stderr, done.returncode) == (plain.stdout, plain.stderr, plain.returncode)
+
+
+@pytest.mark.parametrize("pages", [90, pytest.param(2000, marks=pytest.mark.full)])
+def test_no_page_fails_while_workers_are_replaced(site: Site, pages: int) -> None:
+    """Row 34, PHP-13: a pool whose workers end after each request serves every page, and no worker crashes."""
+    site.configure(f"profiling_enabled = on\nprofiling_threshold_ms = 0\ndisk_buffer_path = {site.root}\n")
+    with pool(pool=("pm.max_requests = 1",)) as server:
+        same([server.get(site, PAGE) for _ in range(pages)])
+        log = server.log.read_text()
+    assert "SIG" not in log, log[-2000:]

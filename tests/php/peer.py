@@ -241,6 +241,7 @@ class Fpm:
         php: Mapping[str, object] | None = None,
         extensions: tuple[str, ...] = ("pdo", "pdo_sqlite", "excimer"),
         children: int = 3,
+        pool: tuple[str, ...] = (),
     ) -> None:
         self.socket = root / "fpm.sock"
         self.log = root / "fpm.log"
@@ -254,6 +255,7 @@ class Fpm:
             "pm = static",
             f"pm.max_children = {children}",
             "catch_workers_output = yes",
+            *pool,
         ]
         as_root = os.geteuid() == 0
         if as_root:

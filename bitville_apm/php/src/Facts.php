@@ -162,18 +162,28 @@ final class Facts
         return $out;
     }
 
+    /**
+     * The name of this worker's FPM pool, from the title that FPM gives its process.
+     *
+     * Never by fpm_get_status(): it reads the slots of all workers, and PHP crashes in it while one of them is being
+     * replaced.
+     */
+    private static function pool(): string
+    {
+        if (PHP_SAPI !== 'fpm-fcgi' || !function_exists('file_get_contents')) {
+            return '';
+        }
+        $title = rtrim((string) file_get_contents('/proc/self/cmdline'), " \0");
+        return strpos($title, 'php-fpm: pool ') === 0 ? substr($title, 14) : '';
+    }
+
     public function server(): array
     {
-        $pool = '';
-        if (PHP_SAPI === 'fpm-fcgi' && function_exists('fpm_get_status')) {
-            $status = fpm_get_status();
-            $pool = is_array($status) && isset($status['pool']) ? (string) $status['pool'] : '';
-        }
         return array_filter([
             'hostname' => function_exists('gethostname') ? (string) gethostname() : '',
             'php' => PHP_VERSION,
             'sapi' => PHP_SAPI,
-            'pool' => $pool,
+            'pool' => self::pool(),
             'software' => $this->get('SERVER_SOFTWARE'),
             'address' => $this->get('SERVER_ADDR'),
             'document_root' => $this->get('DOCUMENT_ROOT'),
