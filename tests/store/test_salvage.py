@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,22 +40,40 @@ def test_a_damaged_day_comes_back(tmp_path: Path) -> None:
         made = filled(opened)
     path = tmp_path / TODAY
     content = bytearray(path.read_bytes())
-    for page in range(len(content) // 16384 - 12, len(content) // 16384):
+    for page in range(12, len(content) // 16384, 3):
         content[page * 16384 : page * 16384 + 200] = b"\xff" * 200
     path.write_bytes(content)
     with sqlite_in(tmp_path) as opened:
         later = end()
-        for arrival in made[::7]:
+        for arrival in made:
             assert opened.write(arrival) in (["stored"], ["duplicate"])
         assert opened.write(later) == ["stored"]
         clean(opened)
-        damaged = [p for p in opened.store.health()["problems"] if "damaged" in p]
-        if damaged:
-            assert "came back" in damaged[0]
+        (problem,) = (p for p in opened.store.health()["problems"] if "damaged" in p)
+        saved, lost = (int(n) for n in re.findall(r"(\d+) (?:came back|are lost)", problem))
+        assert 0 < saved < len(made)
+        assert 0 < lost <= len(made)
         assert opened.store.health()["ok"] is True
-        ids = held(opened)
-        assert {arrival.id for arrival in made[::7]} | {later.id} <= ids
-        assert ids <= {arrival.id for arrival in made} | {later.id}
+        assert held(opened) == {arrival.id for arrival in made} | {later.id}
+    with sqlite_in(tmp_path) as opened:
+        assert problem in opened.store.health()["problems"]
+
+
+def test_damage_of_a_closed_day_is_found_while_adding_up(tmp_path: Path) -> None:
+    """Faults 16: a day nobody writes to any more is set aside and salvaged too, once its hours are added up."""
+    with sqlite_in(tmp_path) as opened:
+        filled(opened)
+    path = tmp_path / TODAY
+    content = bytearray(path.read_bytes())
+    for page in range(12, len(content) // 16384, 2):
+        content[page * 16384 : page * 16384 + 200] = b"\xff" * 200
+    (tmp_path / "day-20270114.db").write_bytes(content)
+    path.unlink()
+    with sqlite_in(tmp_path) as opened:
+        clean(opened)
+        clean(opened)
+        assert any("damaged-20270114-1.db" in problem for problem in opened.store.health()["problems"])
+        assert opened.store.health()["ok"] is True
 
 
 @pytest.mark.parametrize("damage", ["header", "cut", "garbage"])

@@ -47,12 +47,11 @@ CREATE TABLE hour (
     PRIMARY KEY (day, project, dimension, hour, host, value)
 ) WITHOUT ROWID;
 
--- Files that were found damaged: what they are called now, what came back out of them and what did not.
--- `saved` and `lost` are NULL while they are still being read.
+-- Files that were found damaged and have been read: what they are called now, how many records came back out of
+-- them and how many did not (-1: nothing tells how many there were).
 CREATE TABLE damage (
     file  TEXT PRIMARY KEY,
     day   INTEGER NOT NULL,
-    why   TEXT NOT NULL,
-    saved INTEGER,
-    lost  INTEGER
+    saved INTEGER NOT NULL,
+    lost  INTEGER NOT NULL
 );

@@ -85,7 +85,7 @@ class DayFiles:
                 if damage.date in renewed:
                     raise
                 renewed.add(damage.date)
-                self._set_aside(damage)
+                self.set_aside(damage)
             except BaseException as error:
                 self._roll_back()
                 if is_full(error, self.directory):
@@ -130,8 +130,8 @@ class DayFiles:
         with _watched(date):
             return _held(self._day(date), arrival)
 
-    def _set_aside(self, damage: Damaged) -> None:
-        """Give a damaged file another name, so that its day begins a new one."""
+    def set_aside(self, damage: Damaged) -> None:
+        """Give a damaged file another name, so that its day begins a new one. Between two batches only."""
         day = self._open.pop(damage.date, None)
         if day is not None:
             with contextlib.suppress(sqlite3.Error):

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from bitville_apm import limits
 from bitville_apm.store.interface import Cleaned
 from bitville_apm.store.sqlite import hours
+from bitville_apm.store.sqlite.days import Damaged
 from bitville_apm.store.sqlite.files import (
     day_numbered,
     day_of,
@@ -42,14 +43,14 @@ class Keeper:
     """Retention of one directory. Synchronous, one call at a time; never on the writer's thread.
 
     `now` tells unix seconds, `steady` seconds that never jump. `let_go(date)` has the writer close every day before
-    a date and refuse it from then on; `damaged(date)` hears of days that cannot be read.
+    a date and refuse it from then on; `set_aside(damage)` has it put a damaged day out of the way.
     """
 
     directory: Path
     days: int
     now: Callable[[], float]
     let_go: Callable[[datetime.date], None]
-    damaged: Callable[[datetime.date], None]
+    set_aside: Callable[[Damaged], None]
     steady: Callable[[], float] = time.monotonic
     stopping: bool = False
     """Set when the store stops: what is left is done after the next start."""
@@ -89,7 +90,7 @@ class Keeper:
     # --- One day ------------------------------------------------------------------------------------------
 
     def _add_up(self, main: sqlite3.Connection, date: datetime.date) -> bool:
-        """Bring a day's hours in `main.db` up to date; whether they were not. A damaged day is told."""
+        """Bring a day's hours in `main.db` up to date; whether they were not. A damaged day is set aside."""
         try:
             with self._day(date) as day:
                 if day is None or hours.changes_of(day) == hours.changes_added_up(main, date):
@@ -100,7 +101,7 @@ class Keeper:
         except sqlite3.DatabaseError as error:
             if type(error) is not sqlite3.DatabaseError or "readonly" in str(error):
                 raise
-            self.damaged(date)
+            self.set_aside(Damaged(date, str(error)))
             return False
 
     def _drop(self, main: sqlite3.Connection, date: datetime.date) -> None:

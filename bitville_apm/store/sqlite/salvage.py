@@ -44,7 +44,7 @@ class Salvage:
     def run(self) -> None:
         """Salvage every damaged file that was not yet. Raises `sqlite3.Error`, `OSError`, what `store` raises."""
         with contextlib.closing(open_writer(self.directory / "main.db", "main")) as main:
-            done = {file for (file,) in main.execute("SELECT file FROM damage WHERE saved IS NOT NULL")}
+            done = {file for (file,) in main.execute("SELECT file FROM damage")}
             for path in sorted(self.directory.glob("damaged-*.db")):
                 if path.name in done:
                     continue
@@ -53,7 +53,7 @@ class Salvage:
                 if self.stopping:
                     return
                 main.execute(
-                    "INSERT OR REPLACE INTO damage (file, day, why, saved, lost) VALUES (?,?,'',?,?)",
+                    "INSERT OR REPLACE INTO damage (file, day, saved, lost) VALUES (?,?,?,?)",
                     (path.name, number_of(day), saved, lost),
                 )
                 _log.error("{file}: {saved} records came back, {lost} are lost", file=path.name, saved=saved, lost=lost)
@@ -116,12 +116,15 @@ class _File:
             except sqlite3.Error:
                 one = f"SELECT {key}, {columns} FROM {table} WHERE {key} = ?"  # noqa: S608
                 for number in range(after + 1, last + 1):
+                    after = number
                     try:
-                        if db.execute(one, (number,)).fetchone() is not None:
-                            after = number - 1
-                            break
+                        found = db.execute(one, (number,)).fetchone()
                     except sqlite3.Error:
                         self.lost += 1
+                        continue
+                    if found is not None:
+                        yield found
+                        break  # on from here in one go: each round gets at least one row further
                 else:
                     return
 

@@ -76,7 +76,7 @@ class SqliteStore:
             days,
             reactor.seconds,
             lambda first: writer.do(lambda files: files.let_go(first)),
-            lambda date: None,
+            lambda damage: writer.do(lambda files: files.set_aside(damage)),
         )
         files.let_go(keeper.first_kept())
         salvage = Salvage(directory, lambda batch: writer.do(lambda files: files.write([batch])))
