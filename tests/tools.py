@@ -14,7 +14,12 @@ def require(*commands: str) -> None:
     missing = [command for command in commands if shutil.which(command, path=path) is None]
     if not missing:
         return
-    message = f"not run: {', '.join(missing)} is missing on this machine (make test as root on Debian installs it)"
+    lacking(f"{', '.join(missing)} is missing on this machine (make test as root on Debian installs it)")
+
+
+def lacking(what: str) -> None:
+    """What is missing is said, and skips the test; with CI=true it fails it."""
+    message = f"not run: {what}"
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
