@@ -140,8 +140,8 @@ def test_no_answer_short(site: Site) -> None:
     assert [line["t"] for line in agent.lines] == ["begin", "end"]
 
 
-def test_late_answer_counts(site: Site) -> None:
-    """COMM-11: an answer that lies in the socket when the deadline is over still counts: one last look."""
+def test_a_slow_answer_counts(site: Site) -> None:
+    """COMM-03: an answer that comes late but within the deadline is waited for; nothing goes into the spool."""
 
     def late(connection: socket.socket, record: dict[str, Any]) -> None:
         if record["t"] == "end":
