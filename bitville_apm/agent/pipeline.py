@@ -17,36 +17,13 @@ from twisted.python.failure import Failure
 
 from bitville_apm.agent.forward import Forward
 from bitville_apm.agent.journal import Journal
+from bitville_apm.agent.ledger import Ledger
 from bitville_apm.agent.quarantine import Quarantine
 from bitville_apm.agent.segment import SHORT, Entry
 from bitville_apm.agent.unread import UnreadAcks
 from bitville_apm.agent.worker import Run
 from bitville_apm.checks import Refused
-from bitville_apm.records import Count, Line
-
-
-@attrs.define
-class Ledger:
-    """What came in since start: received = journalled + duplicate + invalid + unwritten.
-
-    `unwritten` were not acknowledged: their senders keep them. `died` are records of our own making.
-    `unconfirmed` were sent whole once, are received already, and only say that their ack was not seen. `left_out`
-    never came: a client's full spool file had no room for them.
-    """
-
-    received: int = 0
-    journalled: int = 0
-    duplicate: int = 0
-    invalid: int = 0
-    unwritten: int = 0
-    died: int = 0
-    unconfirmed: int = 0
-    left_out: int = 0
-
-    def count(self, counted: Count) -> None:
-        """What a client only counted."""
-        self.unconfirmed += counted.unconfirmed
-        self.left_out += counted.left_out
+from bitville_apm.records import Line
 
 
 @attrs.define(eq=False)

@@ -1,0 +1,69 @@
+"""What one process of the agent leaves to the next when it re-executes itself: descriptors and the words said on them.
+
+Nothing here touches a descriptor: a source fills a `SourceState` (`PhpSource.suspend`) and takes one up again
+(`PhpSource.resume`); `lifecycle.py` carries the encoded `Handover` over the `exec`. What waits in the journal needs
+no handing over: it is on disk.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+
+class Held(Struct, frozen=True, kw_only=True):
+    """One connection. `unfinished` are the bytes of its started line, `begin` the line of the request it is in.
+
+    `since` is when that began (seconds of CLOCK_BOOTTIME), `route` what a framework said since. `over`: one
+    connection more than are held. `ended`: the client has closed its side.
+    """
+
+    descriptor: int
+    unfinished: bytes = b""
+    begin: bytes | None = None
+    since: float = 0.0
+    route: str | None = None
+    over: bool = False
+    ended: bool = False
+
+
+class Waiting(Struct, frozen=True, kw_only=True):
+    """A begun request whose connection is gone `at` a time and whose end may still turn up in the spool."""
+
+    begin: bytes
+    pid: int
+    uid: int
+    since: float
+    at: float
+    mid_line: bool
+    route: str | None = None
+
+
+class SourceState(Struct, frozen=True, kw_only=True):
+    """One `[php NAME]` section: its listening socket, its connections, its requests that wait to be judged."""
+
+    name: str
+    listening: int
+    held: list[Held] = []
+    waiting: list[Waiting] = []
+
+
+class Handover(Struct, frozen=True, kw_only=True):
+    """Everything. `why` is the reason of the restart, `restarts` how many there have been since a real start."""
+
+    why: str
+    restarts: int
+    sources: list[SourceState] = []
+
+
+_decoder = msgspec.msgpack.Decoder(Handover)
+
+
+def encoded(handover: Handover) -> bytes:
+    """As bytes, for a pipe or an anonymous file."""
+    return msgspec.msgpack.encode(handover)
+
+
+def decoded(data: bytes) -> Handover:
+    """Back again. Raises `msgspec.DecodeError` (another version's words are one)."""
+    return _decoder.decode(data)
