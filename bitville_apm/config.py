@@ -13,6 +13,7 @@ import attrs
 
 from bitville_apm import ini, limits
 from bitville_apm.ini import Address, ConfigError, option
+from bitville_apm.peers import Networks, networks
 
 # --- The agent ---------------------------------------------------------------------------------------------
 
@@ -78,6 +79,8 @@ class CollectorSection:
     data: Path = option(Path("/var/lib/bitville-apm-collector"), ini.path)
     certificate: Path | None = option(None, ini.optional_path)
     private_key: Path | None = option(None, ini.optional_path)
+    allow: Networks = option((), networks)
+    trusted_proxies: Networks = option((), networks)
     insecure: bool = option(False, ini.yes_no)
 
     @property

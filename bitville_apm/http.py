@@ -23,11 +23,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.iweb import IRequest
-from twisted.web.resource import IResource
+from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from bitville_apm import limits
+from bitville_apm.peers import Peers
 
+EVERYBODY = Peers()
 _log = Logger()
 
 
@@ -60,6 +62,20 @@ def answer_problem(request: IRequest, problem: HttpProblem) -> bytes:
     for name, value in problem.headers.items():
         request.setHeader(name.encode(), value.encode())
     return problem.body()
+
+
+class Refused(Resource):
+    """An error before any part of a site was asked."""
+
+    isLeaf = True
+
+    def __init__(self, problem: HttpProblem) -> None:
+        super().__init__()
+        self._problem = problem
+
+    def render(self, request: IRequest) -> bytes:
+        """The error, for any method."""
+        return answer_problem(request, self._problem)
 
 
 def inflated(body: bytes, encoding: str | None, most: int = limits.BODY_INFLATED_BYTES) -> bytes:
@@ -130,7 +146,13 @@ class LimitedRequest(Request):
     """A request whose body may not grow beyond the site's limit."""
 
     channel: LimitedChannel
+    came_by_tls = False
+    """Whether a proxy that we believe says so."""
     _received = 0
+
+    def isSecure(self) -> bool:
+        """Whether it travelled by TLS: to us, or to the proxy before us."""
+        return self.came_by_tls or bool(super().isSecure())
 
     def gotLength(self, length: int | None) -> None:
         """Refuse by the announced length before a byte of the body is read."""
@@ -219,14 +241,21 @@ class LimitedChannel(http.HTTPChannel):
 
 
 class LimitedSite(Site):
-    """A site whose connections are counted, in all and per address."""
+    """A site whose connections are counted, in all and per address; `peers` knows addresses that stand for many."""
 
     requestFactory = LimitedRequest
     noisy = False
 
-    def __init__(self, resource: IResource, reactor: IReactorTime, body_bytes: int = limits.BODY_BYTES) -> None:
+    def __init__(
+        self,
+        resource: IResource,
+        reactor: IReactorTime,
+        body_bytes: int = limits.BODY_BYTES,
+        peers: Peers = EVERYBODY,
+    ) -> None:
         super().__init__(resource, timeout=int(limits.IDLE_TIMEOUT_S), reactor=reactor)
         vars(self)["protocol"] = LimitedChannel  # instead of the channel that also speaks HTTP/2
+        self._peers = peers
         self.body_bytes = body_bytes
         self.refused_connections = 0
         self._per_address: Counter[str] = Counter()
@@ -236,7 +265,8 @@ class LimitedSite(Site):
         """A channel for a new connection; None, which closes it, beyond the limits."""
         host = getattr(addr, "host", "")
         full = len(self._addresses) >= limits.HTTP_CONNECTIONS
-        if full or self._per_address[host] >= limits.HTTP_CONNECTIONS_PER_ADDRESS:
+        many = self._per_address[host] >= limits.HTTP_CONNECTIONS_PER_ADDRESS and not self._peers.is_proxy(host)
+        if full or many:
             self.refused_connections += 1
             return None
         channel = super().buildProtocol(addr)

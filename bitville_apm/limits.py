@@ -129,6 +129,14 @@ IDLE_TIMEOUT_S = 75.0
 """A kept-alive connection with nothing asked; longer than an agent's flush interval many times over."""
 HTTP_CONNECTIONS = 512
 HTTP_CONNECTIONS_PER_ADDRESS = 64
+REQUESTS_PER_S = 400.0
+REQUESTS_BURST = 2000
+"""What one key and one address may ask: 200 agents behind one address draining a backlog at two batches a second
+each stay below it; a loop gone wild does not."""
+RATES_KEPT = 10_000
+"""Addresses and keys whose pace is remembered, 2 MB; who has not come for the longest is forgotten first."""
+CERTIFICATE_DAYS = 825
+"""Longest that browsers accept of a certificate by a private authority."""
 COMMITS_WAITING = 64
 """Batches waiting for the store's writer; beyond it senders are told 429 and come back."""
 BODIES_WAITING_BYTES = 64 * MIB

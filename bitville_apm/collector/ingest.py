@@ -25,6 +25,7 @@ from bitville_apm.collector.agents import Agents
 from bitville_apm.collector.bodies import Body, Refusal, Sender
 from bitville_apm.http import HttpProblem, inflated
 from bitville_apm.interfaces import Caller, IAuth
+from bitville_apm.rates import Rates
 from bitville_apm.store.interface import Arrival, IStore, NoSpace, Outcome
 
 T = TypeVar("T")
@@ -51,12 +52,13 @@ async def caller_of(auth: IAuth, request: IRequest, scope: str) -> Caller:
 
 @attrs.define(eq=False)
 class Ingest:
-    """Takes bodies. `reactor` tells the time (wall clock) and is where threads report back."""
+    """Takes bodies. `reactor` tells the time (wall clock) and is where threads report back; `rates` count by key."""
 
     store: IStore
     auth: IAuth
     agents: Agents
     reactor: Any
+    rates: Rates = attrs.field(factory=Rates)
     _threads: ThreadPool = attrs.field(factory=lambda: ThreadPool(0, limits.PARSERS, "bitville-parsers"))
     _batches: int = 0
     _bytes: int = 0
@@ -82,6 +84,11 @@ class Ingest:
         caller = await caller_of(self.auth, request, "ingest")
         if caller.projects is None or len(caller.projects) != 1:
             raise HttpProblem(403, f"{caller.name} stands for no single project; use an ingest key")
+        taken = self.rates.take(caller.name, self.reactor.seconds())
+        if taken.wait:
+            raise HttpProblem(429, f"{caller.name} sends too often; wait {taken.wait} s", headers=taken.headers)
+        for name, value in taken.headers.items():
+            request.setHeader(name.encode(), value.encode())
         sender = _sender(request, next(iter(caller.projects)), self.reactor.seconds(), postgres)
         if self._stopped is not None:
             raise HttpProblem(

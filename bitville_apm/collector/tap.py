@@ -26,10 +26,13 @@ from bitville_apm.collector.app import App
 from bitville_apm.collector.auth import Auth
 from bitville_apm.collector.cleanup import Cleanup
 from bitville_apm.collector.first import ensure_local_key, ensure_way_in
+from bitville_apm.collector.gate import Gate
 from bitville_apm.collector.ingest import Ingest
 from bitville_apm.config import CollectorConfig, CollectorSection, read_collector
 from bitville_apm.http import LimitedSite
 from bitville_apm.ini import ConfigError
+from bitville_apm.peers import Peers
+from bitville_apm.rates import Rates
 from bitville_apm.store.sqlite import SqliteStore
 from bitville_apm.store.sqlite.files import StoreError
 from bitville_apm.web.app import resource
@@ -89,8 +92,8 @@ class Collector(service.Service):
             now = clock.seconds()
             ensure_local_key(store.main, section.data / "local.key", now)
             auth = Auth(store, clock, self.config.keys)
-            agents = Agents()
-            self._ingest = Ingest(store, auth, agents, clock)
+            agents, rates = Agents(), Rates()
+            self._ingest = Ingest(store, auth, agents, clock, rates)
             self._cleanup = Cleanup(store, clock, self.config.retention.days)
             app = App(
                 store,
@@ -104,8 +107,9 @@ class Collector(service.Service):
                 environment_keys=len(self.config.keys),
                 started=now,
             )
-            pages = resource(store, auth, clock, section.certificate is not None)
-            self._port = self._listen(section, LimitedSite(app.resource(pages), self.reactor))
+            peers = Peers(section.allow, section.trusted_proxies)
+            gate = Gate(app.resource(resource(store, auth, clock)), peers, rates, self.reactor)
+            self._port = self._listen(section, LimitedSite(gate, self.reactor, peers=peers))
             self._ingest.start()
             self._cleanup.start()
             listens = attrs.evolve(section.listen, port=self._port.getHost().port)

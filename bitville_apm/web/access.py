@@ -49,7 +49,6 @@ class Access:
     """Tells visitors from strangers, and keeps the session cookie."""
 
     auth: IAuth
-    secure: bool
 
     async def visit(self, request: Request) -> Visit:
         """The visit behind a request. 401 for a stranger, 403 for a key that may not read."""
@@ -105,13 +104,15 @@ class Access:
             path=b"/",
             max_age=b"%d" % limits.SESSION_S,
             httpOnly=True,
-            secure=self.secure,
+            secure=request.isSecure(),
             sameSite=b"lax",
         )
 
     def drop_cookie(self, request: Request) -> None:
         """Take it back."""
-        request.addCookie(COOKIE, b"", path=b"/", max_age=b"0", httpOnly=True, secure=self.secure, sameSite=b"lax")
+        request.addCookie(
+            COOKIE, b"", path=b"/", max_age=b"0", httpOnly=True, secure=request.isSecure(), sameSite=b"lax"
+        )
 
 
 def _stranger(message: str) -> HttpProblem:

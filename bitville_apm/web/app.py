@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 
-from bitville_apm.http import HttpProblem, answer_problem
+from bitville_apm.http import HttpProblem, Refused
 from bitville_apm.interfaces import IAuth
 from bitville_apm.store.interface import IStore
 from bitville_apm.web.access import Access
@@ -34,13 +34,12 @@ SECURITY = {
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
 
 
-def resource(store: IStore, auth: IAuth, clock: IReactorTime, secure: bool) -> IResource:
+def resource(store: IStore, auth: IAuth, clock: IReactorTime) -> IResource:
     """Everything below `/` that is not for agents.
 
     `clock` is the reactor: it tells the time and, where it has threads, large records are read in them.
-    `secure` says that people come over TLS, so that their cookie may not travel without it.
     """
-    access = Access(auth, secure)
+    access = Access(auth)
     static = Static()
     questions = Questions(store, clock)
     pages = Pages(access, questions, static)
@@ -67,28 +66,14 @@ class _Root(Resource):
         for name, value in SECURITY.items():
             request.setHeader(name, value)
         if not _HOST.match(request.getHeader(b"host") or b""):
-            return _Refused(HttpProblem(400, "the Host header is missing or no host name"))
+            return Refused(HttpProblem(400, "the Host header is missing or no host name"))
         prepath, postpath = request.prepath or [], request.postpath or []
         try:
             b"/".join([*prepath, *postpath]).decode()
         except UnicodeDecodeError:
-            return _Refused(HttpProblem(400, "the path is not UTF-8"))
+            return Refused(HttpProblem(400, "the path is not UTF-8"))
         part = self._parts.get(path)
         if part is not None:
             return part
         request.prepath, request.postpath = prepath[:-1], [*prepath[-1:], *postpath]
         return self._pages
-
-
-class _Refused(Resource):
-    """An error before any part was asked."""
-
-    isLeaf = True
-
-    def __init__(self, problem: HttpProblem) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._problem = problem
-
-    def render(self, request: Request) -> bytes:
-        """The error, for any method."""
-        return answer_problem(request, self._problem)

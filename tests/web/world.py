@@ -258,10 +258,11 @@ class World:
             sent["Authorization"] = [f"Bearer {key}"]
         if session is not None:
             sent["Cookie"] = [f"bitville_session={session}"]
-        stub = StubTreq(resource(self.store, self.auth, self.clock, self.secure))
+        stub = StubTreq(resource(self.store, self.auth, self.clock))
         body = dict(form) if form is not None else None
+        address = HOST if self.secure else HOST.replace("https:", "http:")
         options: dict[str, Any] = {"headers": sent, "data": body, "allow_redirects": False}
-        response = self.result(stub.request(method, HOST + path, **options))
+        response = self.result(stub.request(method, address + path, **options))
         stub.flush()
         raw = response.headers.getAllRawHeaders()
         return Answer(
