@@ -3,6 +3,9 @@
 Nothing here touches a descriptor: a source fills a `SourceState` (`PhpSource.suspend`) and takes one up again
 (`PhpSource.resume`); `lifecycle.py` carries the encoded `Handover` over the `exec`. What waits in the journal needs
 no handing over: it is on disk.
+
+The listening socket goes on by way of `SocketFile.inherited`, for which `PhpSource.listen` looks; `resume` comes after
+`listen` and takes up what the state holds beside it.
 """
 
 from __future__ import annotations
@@ -49,11 +52,19 @@ class SourceState(Struct, frozen=True, kw_only=True):
 
 
 class Handover(Struct, frozen=True, kw_only=True):
-    """Everything. `why` is the reason of the restart, `restarts` how many there have been since a real start."""
+    """Everything. `why` is the reason of the restart, `restarts` how many there have been since a real start.
+
+    `at` is when it was (unix seconds). `locks` are the descriptors of held lock files by their paths, `lent` the
+    paths of sockets that a supervisor made, `health` a listening TCP socket; -1 for none.
+    """
 
     why: str
     restarts: int
+    at: float
     sources: list[SourceState] = []
+    locks: dict[str, int] = {}
+    lent: list[str] = []
+    health: int = -1
 
 
 _decoder = msgspec.msgpack.Decoder(Handover)

@@ -42,15 +42,27 @@ def lock(path: Path) -> int:
 
 @attrs.define(eq=False)
 class SocketFile:
-    """A socket's path with the mode and group it is to have."""
+    """A socket's path with the mode and group it is to have.
+
+    `inherited` is a descriptor that listens there already, from before a re-execution or from a supervisor; -1: the
+    socket is still to be made. `lent`: the file is the supervisor's, who made it, gave it its mode and removes it;
+    nothing here touches it then.
+    """
 
     path: Path
     mode: int
     group: str
+    inherited: int = -1
+    lent: bool = False
     _lock: int = -1
 
     def claim(self) -> None:
-        """Make sure that nobody else listens there, and that the path is free. Raises `CannotListen`."""
+        """Make sure that nobody else listens there, and that the path is free. Raises `CannotListen`.
+
+        With an inherited descriptor both have been seen to before.
+        """
+        if self.inherited >= 0:
+            return
         self._group_id()
         self._lock = lock(self.path.with_name(self.path.name + ".lock"))
         try:
@@ -98,6 +110,8 @@ class SocketFile:
 
     def open_up(self) -> None:
         """Give the bound socket its group, then its mode. Raises `CannotListen`."""
+        if self.lent:
+            return
         try:
             os.chown(self.path, -1, self._group_id())
             os.chmod(self.path, self.mode)
@@ -106,6 +120,11 @@ class SocketFile:
                 f"{self.path}: may not give it to group {self.group!r}; "
                 f"add this user to the group (usermod -aG {self.group} USER) or set group to one of its own"
             ) from None
+
+    def remove(self) -> None:
+        """Take the name away, so that nobody connects any more. A lent one stays: its owner listens on."""
+        if not self.lent:
+            self.path.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Let another agent have it."""
