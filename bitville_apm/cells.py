@@ -7,15 +7,15 @@ is read back as its geometric middle, so that a percentile is wrong by 5 % at mo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from bitville_apm import limits
-from bitville_apm.profile import Profile
+from bitville_apm.profile import Own, Profile
 from bitville_apm.records import Frame
-from bitville_apm.requests import Request, network
+from bitville_apm.requests import Request, network, own_of
 
 OTHER = "~other"
 GROWTH = math.log(1.1)
@@ -70,6 +70,21 @@ class Columns(Struct):
 Cells = dict[tuple[str, str], Columns]
 """(dimension, value) -> columns."""
 
+Tables = dict[str, dict[str, Columns]]
+"""dimension -> value -> columns: what many records are added up in."""
+
+
+class Looked(Struct):
+    """What looks saw of one request: microseconds on a CPU and runnable but without one, seconds blocked and asleep."""
+
+    cpu_us: int = 0
+    queue_us: int = 0
+    blocked_s: float = 0.0
+    waiting_s: float = 0.0
+
+
+NOT_LOOKED = Looked()
+
 
 def bucket(us: float) -> int:
     """The histogram bucket of a duration in microseconds."""
@@ -99,66 +114,119 @@ def percentile(histogram: Mapping[int, int], share: float) -> float | None:
 
 def of_request(request: Request, profile: Profile | None) -> Cells:
     """What one finished request adds, all dimensions it has."""
+    tables: Tables = {}
+    add_request(tables, request, [] if profile is None else own_of(profile))
+    return {(dimension, value): columns for dimension, table in tables.items() for value, columns in table.items()}
+
+
+def add_request(tables: Tables, request: Request, functions: Sequence[Own], looked: Looked = NOT_LOOKED) -> None:
+    """Add one finished request, all dimensions it has.
+
+    `looked` is what looks have added of it already, to whichever frame: it is not added again, and its functions'
+    share is left to `add_functions`.
+    """
     us = round(request.ms * 1000)
-    whole = Columns(
-        requests=1,
-        wall_us=us,
-        cpu_us=request.cpu_us or 0,
-        queue_us=request.queue_us or 0,
-        sql_us=round(request.sql_ms * 1000),
-        max_us=us,
-        errors=int(request.failed),
-    )
-    cells: Cells = {("endpoint", request.endpoint): _copy(whole, {bucket(us): 1})}
+    cpu = max(0, (request.cpu_us or 0) - looked.cpu_us)
+    queue = max(0, (request.queue_us or 0) - looked.queue_us)
+    sql = round(request.sql_ms * 1000)
+    errors = int(request.failed)
+    i = bucket(us)
     for dimension, value in (
+        ("endpoint", request.endpoint),
         ("client", network(request.client)),
         ("agent", request.agent),
         ("release", request.release),
     ):
-        if value:
-            cells[dimension, value] = _copy(whole, {})
+        if not value:
+            continue
+        held = cell(tables, dimension, value)
+        held.requests += 1
+        held.wall_us += us
+        held.cpu_us += cpu
+        held.queue_us += queue
+        held.sql_us += sql
+        held.errors += errors
+        if us > held.max_us:
+            held.max_us = us
+        if dimension == "endpoint":
+            held.histogram[i] = held.histogram.get(i, 0) + 1
     for use in request.statements:
-        mean_us = use.ms * 1000 / max(1, use.n)
-        cells["statement", use.statement] = Columns(
-            requests=1,
-            executions=use.n,
-            wall_us=round(use.ms * 1000),
-            sql_us=round(use.ms * 1000),
-            max_us=round(use.max_ms * 1000),
-            errors=use.failed,
-            histogram={bucket(mean_us): use.n},
-        )
+        use_us = round(use.ms * 1000)
+        held = cell(tables, "statement", use.statement)
+        held.requests += 1
+        held.executions = (held.executions or 0) + use.n
+        held.wall_us += use_us
+        held.sql_us += use_us
+        held.errors += use.failed
+        held.max_us = max(held.max_us, round(use.max_ms * 1000))
+        i = bucket(use.ms * 1000 / max(1, use.n))
+        held.histogram[i] = held.histogram.get(i, 0) + use.n
     for call in request.externals:
         call_us = round(call.ms * 1000)
-        cells["external", call.target] = Columns(requests=1, executions=call.n, wall_us=call_us, max_us=call_us)
-    if profile is not None:
-        _add_functions(cells, request, profile)
-    return cells
+        held = cell(tables, "external", call.target)
+        held.requests += 1
+        held.executions = (held.executions or 0) + call.n
+        held.wall_us += call_us
+        held.max_us = max(held.max_us, call_us)
+    if functions and looked is NOT_LOOKED:
+        add_functions(tables, functions, Looked(request.cpu_us or 0, request.queue_us or 0))
 
 
-def _copy(whole: Columns, histogram: dict[int, int]) -> Columns:
-    mine = Columns(histogram=histogram)
-    mine.add(whole)
-    return mine
+def add_functions(tables: Tables, functions: Sequence[Own], spent: Looked, ended: bool = True) -> None:
+    """Add self times, and what the request spent, spread over them so that it adds up to it exactly.
+
+    `ended`: count the request, in the window in which it ended and in no other.
+    """
+    weights = [f.busy_us for f in functions]
+    if not any(weights):
+        weights = [f.us for f in functions]
+    cpu, queue = spread(spent.cpu_us, weights), spread(spent.queue_us, weights)
+    blocked = spread(round(spent.blocked_s * 1e6), weights) if spent.blocked_s else None
+    waiting = spread(round(spent.waiting_s * 1e6), [f.us for f in functions]) if spent.waiting_s else None
+    cap = limits.DIMENSION_CAPS["function"]
+    for rank, function in enumerate(functions):
+        held = cell(tables, "function", function.name if rank < cap else OTHER)
+        held.wall_us += function.us
+        held.cpu_us += cpu[rank]
+        held.queue_us += queue[rank]
+        if blocked is not None:
+            held.blocked_s += blocked[rank] / 1e6
+        if waiting is not None:
+            held.waiting_s += waiting[rank] / 1e6
+        if ended:
+            held.requests += rank <= cap
+            if function.calls is not None:
+                held.executions = (held.executions or 0) + function.calls
+            if function.us > held.max_us:
+                held.max_us = function.us
 
 
-def _add_functions(cells: Cells, request: Request, profile: Profile) -> None:
-    """Self time by function; the request's own CPU and queue are spread over them by it."""
-    total = max(1, profile.total_us)
-    for rank, function in enumerate(profile.functions):
-        self_us = function.self_us or 0
-        if self_us <= 0:
-            continue
-        key = ("function", function.name if rank < limits.DIMENSION_CAPS["function"] else OTHER)
-        cells.setdefault(key, Columns(requests=1)).add(
-            Columns(
-                executions=function.calls,
-                wall_us=self_us,
-                cpu_us=(request.cpu_us or 0) * self_us // total,
-                queue_us=(request.queue_us or 0) * self_us // total,
-                max_us=self_us,
-            )
-        )
+def cell(tables: Tables, dimension: str, value: str) -> Columns:
+    """The columns of one value, made when there are none yet."""
+    table = tables.get(dimension)
+    if table is None:
+        table = tables[dimension] = {}
+    held = table.get(value)
+    if held is None:
+        if len(value) > limits.NAME_CHARACTERS:
+            return cell(tables, dimension, value[: limits.NAME_CHARACTERS])
+        held = table[value] = Columns()
+    return held
+
+
+def spread(amount: int, weights: Sequence[int]) -> list[int]:
+    """An amount in whole parts, in proportion to weights; they add up to it, or are all 0 where no weight is."""
+    total = sum(weights)
+    if not total or not amount:
+        return [0] * len(weights)
+    parts = []
+    seen = given = 0
+    for weight in weights:
+        seen += weight
+        upto = amount * seen // total
+        parts.append(upto - given)
+        given = upto
+    return parts
 
 
 def of_frame(frame: Frame) -> Iterator[tuple[str, str, Columns]]:

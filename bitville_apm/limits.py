@@ -24,6 +24,13 @@ CONNECTIONS_PER_UID = 512
 """Of those, one user's share, so that one pool cannot shut out the others."""
 LISTEN_BACKLOG = 1024
 """Twisted's 50 refuses clients in a stall of 300 ms; 1024 does not (measured)."""
+READ_BYTES = 64 * KIB
+"""Taken from a connection at once: nearly every record is smaller."""
+ACCEPTED_TOGETHER = 64
+EVENTS_TOGETHER = 256
+"""Connections accepted, and connections looked after, before the rest of the agent gets its turn: some 10 ms."""
+ACCEPT_AGAIN_S = 0.1
+"""With no descriptor left and nothing to close, clients wait in the queue this long before the next try."""
 
 # --- What a record may look like (promises: "Refused on arrival") -----------------------------------------
 DEPTH = 64
@@ -46,6 +53,8 @@ STATEMENTS_REMEMBERED = 4096
 STATEMENT_REMEMBERED_CHARACTERS = 1024
 """Texts whose statement and fingerprint are remembered, and up to which length: some 10 MB at worst, and reading a
 record of 20 statements costs a fifth."""
+NETWORKS_REMEMBERED = 4096
+"""Client addresses whose network is remembered: reading one costs as much as half a short record."""
 FINGERPRINT_BYTES = 900
 """Bytes of a statement its fingerprint covers: what Postgres keeps of a query (1023) less a correlation comment."""
 ENDPOINT_BYTES = 120
@@ -166,6 +175,16 @@ CLOCK_AHEAD_S = 3600
 SESSION_S = 12 * 3600
 LOGIN_LINK_S = 24 * 3600
 """A one-time link that nobody opened in a day is worth nothing; `bitville user link` makes another."""
+SCRYPT_N = 2**15
+SCRYPT_R = 8
+SCRYPT_P = 3
+"""Cost of a password: 32 MiB and a quarter of a second (OWASP's second choice, for half the memory of its first)."""
+PASSWORD_CHARACTERS = 10
+PASSWORD_CHARACTERS_MOST = 200
+"""Shorter is guessed, longer is no password."""
+LOGINS_PER_S = 1 / 10
+LOGINS_BURST = 10
+"""Tries to log in by one name, and from one address: nobody mistypes more often, nobody guesses at this pace."""
 KEY_CACHE_S = 1.0
 """How long a key's answer is remembered: revocation acts within this, without a restart."""
 KEYS_CACHED = 1024

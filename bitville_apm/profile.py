@@ -17,6 +17,9 @@ from msgspec import Struct
 
 from bitville_apm import limits
 
+_COUNT_DIGITS = len(str(limits.NUMBER_MAX))
+"""A number of samples as long as this is none: time adds up over many records."""
+
 
 class Function(Struct, frozen=True):
     """One function in one request; microseconds and bytes, None where the profiler does not tell.
@@ -39,6 +42,30 @@ class Profile(Struct, frozen=True):
     total_us: int
 
 
+class Own(Struct, frozen=True):
+    """What one request spent in one function itself, µs; `calls` is None where they are not counted.
+
+    `busy_us` is the part of it in which the function did not wait for a statement it had sent: CPU is spread by it.
+    """
+
+    name: str
+    us: int
+    calls: int | None
+    busy_us: int
+
+
+def own_times(stacks: str, period_us: int) -> dict[str, int]:
+    """Self time by function, of Excimer's stacks: all that adding up needs, at a third of `from_excimer`'s cost."""
+    own: dict[str, int] = {}
+    for line in stacks.split("\n") if period_us > 0 else ():
+        stack, _, count = line.rpartition(" ")
+        if count.isascii() and count.isdecimal() and len(count) < _COUNT_DIGITS:
+            leaf = stack.rstrip(";").rpartition(";")[2]
+            if leaf:
+                own[leaf] = min(own.get(leaf, 0) + int(count) * period_us, limits.INTEGER_MAX)
+    return own
+
+
 def from_excimer(stacks: str, period_us: int) -> Profile:
     """Samples as `file;caller;callee count` lines: the leaf was running, all others were waiting for it.
 
@@ -50,7 +77,7 @@ def from_excimer(stacks: str, period_us: int) -> Profile:
     for line in stacks.split("\n") if period_us else ():
         stack, _, count = line.rpartition(" ")
         frames = [frame for frame in stack.split(";") if frame]
-        if not frames or not (count.isascii() and count.isdecimal()) or len(count) > len(str(limits.INTEGER_MAX)):
+        if not frames or not (count.isascii() and count.isdecimal()) or len(count) >= _COUNT_DIGITS:
             continue
         us = int(count) * period_us
         own[frames[-1]] += us

@@ -12,8 +12,8 @@ from typing import Any
 from msgspec import Struct
 
 from bitville_apm import endpoints, limits, profile, sqltext, version1
-from bitville_apm.profile import Profile
-from bitville_apm.records import Died, End, Excimer, Line, Version1
+from bitville_apm.profile import Own, Profile
+from bitville_apm.records import Died, End, Excimer, Line, Sql, Version1
 
 _DIALECTS = (("mysql", "mysql"), ("maria", "mysql"), ("pg", "pg"), ("postgres", "pg"), ("sqlite", "sqlite"))
 
@@ -77,6 +77,7 @@ class Request(Struct, frozen=True, kw_only=True):
         return self.fatal or self.died or (self.status or 0) >= 500
 
 
+@functools.lru_cache(limits.NETWORKS_REMEMBERED)
 def network(address: str | None) -> str | None:
     """The /24 or /48 an address belongs to, as the dimension `client` has it; None for what is no address."""
     if not address:
@@ -134,6 +135,38 @@ def profile_of(message: Any) -> Profile | None:
         if summary is not None:
             return profile.from_summary(summary)
     return None
+
+
+def functions_of(message: Any) -> list[Own]:
+    """What each function of a record's profile spent itself, longest first: all that a frame needs of it."""
+    kept = message.profile if isinstance(message, End) else None
+    if isinstance(kept, Excimer):
+        waits = _waits(message.sql)
+        own = profile.own_times(kept.stacks, kept.period_us)
+        found = [Own(name, us, None, max(0, us - waits.get(name, 0)) if waits else us) for name, us in own.items()]
+        found.sort(key=lambda f: -f.us)
+        return found
+    whole = profile_of(message)
+    return own_of(whole) if whole is not None else []
+
+
+def own_of(whole: Profile) -> list[Own]:
+    """The same of a profile that is read already."""
+    return [Own(f.name, f.self_us, f.calls, f.self_us) for f in whole.functions if f.self_us and f.self_us > 0]
+
+
+def _waits(sql: Sql | None) -> dict[str, int]:
+    """Microseconds that functions waited for their own statements, where these say who sent them.
+
+    A frame of a stack is `file:line Class->method`; a profiler of samples says `Class::method`, and counts the
+    wait as that function's own time.
+    """
+    waits: dict[str, int] = {}
+    for query in sql.queries if sql is not None else ():
+        if isinstance(query.stack, list) and query.stack and isinstance(query.stack[0], str):
+            name = query.stack[0].rpartition(" ")[2].replace("->", "::")
+            waits[name] = waits.get(name, 0) + round(query.ms * 1000)
+    return waits
 
 
 def client_id(line: Line) -> str | None:

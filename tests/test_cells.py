@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitville_apm import cells, limits
+from bitville_apm import cells, limits, profile
 from bitville_apm.cells import Columns, bucket, percentile
 from bitville_apm.profile import Function, Profile
 from bitville_apm.reading import read_item, read_line
-from bitville_apm.requests import profile_of, request_of
+from bitville_apm.requests import functions_of, profile_of, request_of
 from tests import wire
 
 
@@ -99,6 +100,45 @@ def test_functions_beyond_the_cap_are_other() -> None:
     mine = {value: c for (dimension, value), c in found.items() if dimension == "function"}
     assert len(mine) == limits.DIMENSION_CAPS["function"] + 1
     assert sum(c.wall_us for c in mine.values()) == 50_000
+
+
+@given(st.integers(0, 2**53), st.lists(st.integers(0, 2**53), max_size=50))
+def test_spread_parts_add_up(amount: int, weights: list[int]) -> None:
+    """What is spread is neither lost nor made: the parts are whole, in proportion, and add up."""
+    parts = cells.spread(amount, weights)
+    assert len(parts) == len(weights)
+    assert sum(parts) == (amount if any(weights) else 0)
+    assert all(part >= 0 for part in parts)
+    assert all(abs(p - amount * w / sum(weights)) <= 2 for p, w in zip(parts, weights, strict=True) if amount < 2**40)
+
+
+def test_cpu_goes_to_functions_less_their_waits() -> None:
+    """A function that only waited for its statement gets none of the CPU, and the CPU adds up to the request's."""
+    stack = ["/srv/shop/Product.php:12 Shop\\Product->load"]
+    body = json.loads(wire.lines("end.ndjson")[0])
+    body["sql"]["queries"] = [{"sql": "SELECT pg_sleep(1)", "ms": 430, "stack": stack}]
+    line = read_line(json.dumps(body).encode(), 0)
+    tables: cells.Tables = {}
+    cells.add_request(tables, request_of(line), functions_of(line.message))
+    functions = tables["function"]
+    assert functions["Shop\\Product::load"].wall_us == 430_000
+    assert functions["Shop\\Product::load"].cpu_us == 0
+    assert functions["Shop\\Page::product"].cpu_us == 310_000
+    assert sum(c.queue_us for c in functions.values()) == 42_000
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a", "a;b", "a;b;c", "b", ";", "a;;b;", "", "a b;c d"]), st.integers(0, 10**17)),
+        max_size=12,
+    ),
+    st.integers(1, 10**5),
+)
+def test_self_times_are_the_same_by_both_ways(samples: list[tuple[str, int]], period_us: int) -> None:
+    """Adding up reads only leaves; it finds the same self times as the complete reading of a profile."""
+    stacks = "\n".join(f"{stack} {count}" for stack, count in samples)
+    whole = {f.name: f.self_us for f in profile.from_excimer(stacks, period_us).functions if f.self_us}
+    assert {name: us for name, us in profile.own_times(stacks, period_us).items() if us} == whole
 
 
 def test_a_frames_cells_are_read_back() -> None:
