@@ -31,6 +31,14 @@ class Caller:
         return scope in self.scopes
 
 
+class TooOften(Exception):
+    """Too many tries; `wait` is seconds until the next is looked at."""
+
+    def __init__(self, wait: int) -> None:
+        super().__init__(wait)
+        self.wait = wait
+
+
 class IAuth(Interface):
     """Keys and sessions. Secrets are compared in constant time and kept only as hashes."""
 
@@ -42,6 +50,12 @@ class IAuth(Interface):
 
     def log_in(link_token: str) -> Deferred[str | None]:
         """Use up a one-time link: the session token for a cookie, None when unknown, used or expired."""
+
+    def log_in_with(name: str, password: str, address: str) -> Deferred[str | None]:
+        """A name and a password, from an address: the session token, None when they are not right.
+
+        Fails with `TooOften` where one name or address tries too many; nothing was looked at then.
+        """
 
     def log_out(token: str) -> Deferred[None]:
         """Forget a session."""

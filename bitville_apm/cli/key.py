@@ -19,7 +19,7 @@ def add_to(commands: Any) -> None:
 
     new = actions.add_parser("new", help="make a key; it is printed once, alone on the last line")
     new.add_argument(
-        "--project", required=True, type=_project, help="what is sent with the key belongs to this project"
+        "--project", required=True, type=project, help="what is sent with the key belongs to this project"
     )
     new.add_argument(
         "--scope",
@@ -41,7 +41,8 @@ def add_to(commands: Any) -> None:
     revoke.set_defaults(run=_revoke)
 
 
-def _project(text: str) -> str:
+def project(text: str) -> str:
+    """A project's name, for argparse."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", text):
         raise argparse.ArgumentTypeError("lower-case letters, digits, - _ . are wanted, at most 64")
     return text

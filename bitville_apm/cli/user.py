@@ -1,15 +1,20 @@
-"""`bitville user`: a way in for people."""
+"""`bitville user`: people who look at the pages. A viewer looks, an admin also cleans up and backs up."""
 
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
+import re
 import sys
 from typing import Any
 
 from bitville_apm import limits
 from bitville_apm.cli import keyring
-from bitville_apm.collector import auth
+from bitville_apm.cli.key import project
+from bitville_apm.collector import auth, passwords
+from bitville_apm.config import CollectorConfig
+from bitville_apm.store.sqlite import Main
 
 
 def add_to(commands: Any) -> None:
@@ -17,31 +22,129 @@ def add_to(commands: Any) -> None:
     user = commands.add_parser("user", help="people who look at the pages")
     actions = user.add_subparsers(metavar="ACTION", required=True)
 
+    add = actions.add_parser("add", help="add a user, and print a link that logs them in, once")
+    add.add_argument("name", type=_name, help="what they log in as")
+    add.add_argument("--role", choices=sorted(auth.ROLES), default="viewer", help="default: viewer")
+    add.add_argument("--projects", type=_projects, metavar="A,B", help="what they may see (default: everything)")
+    keyring.add_options(add)
+    add.set_defaults(run=_add)
+
+    password = actions.add_parser(
+        "password", help="set a user's password: asked for twice, or one line of standard input; ends their sessions"
+    )
+    password.add_argument("name")
+    keyring.add_options(password)
+    password.set_defaults(run=_password)
+
     link = actions.add_parser("link", help="print a new link that logs a user in, once; alone on the last line")
     link.add_argument("name", nargs="?", default="admin", help="the user (default: admin)")
     keyring.add_options(link)
     link.set_defaults(run=_link)
+
+    remove = actions.add_parser("remove", help="remove a user; their sessions and links end at once")
+    remove.add_argument("name")
+    keyring.add_options(remove)
+    remove.set_defaults(run=_remove)
 
     listing = actions.add_parser("list", help="all users")
     keyring.add_options(listing)
     listing.set_defaults(run=_list)
 
 
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,63}", text):
+        raise argparse.ArgumentTypeError("letters, digits, _ . @ + - are wanted, at most 64")
+    return text
+
+
+def _projects(text: str) -> str:
+    return ",".join(dict.fromkeys(project(name.strip()) for name in text.split(",")))
+
+
+def _add(given: argparse.Namespace) -> int:
+    settings = keyring.read(given)
+    with keyring.opened(settings) as main:
+        if main.user(given.name) is not None:
+            print(f"bitville: there is a user {given.name!r} already", file=sys.stderr)
+            return 1
+        main.add_user(given.name, given.role, given.projects, keyring.now())
+        url = _new_link(main, given.name, settings)
+    if given.json:
+        print(json.dumps({"user": given.name, "role": given.role, "projects": given.projects, "url": url}))
+        return 0
+    print(f"Added {given.name} ({given.role}, {given.projects or 'all projects'}). This link logs them in, once:")
+    print(url)
+    return 0
+
+
+def _password(given: argparse.Namespace) -> int:
+    with keyring.opened(keyring.read(given)) as main:
+        if main.user(given.name) is None:
+            return _unknown(given.name)
+        text = _asked()
+        if text is None:
+            return 1
+        main.set_password(given.name, passwords.hashed(text))
+    said = f"{given.name} has a new password; their sessions have ended"
+    print(json.dumps({"user": given.name}) if given.json else said)
+    return 0
+
+
+def _asked() -> str | None:
+    """A new password; None, and stderr says why, when it is none."""
+    if sys.stdin.isatty():
+        text = getpass.getpass("New password: ")
+        if text != getpass.getpass("Once more: "):
+            print("bitville: the two differ; nothing was changed", file=sys.stderr)
+            return None
+    else:
+        text = sys.stdin.readline().rstrip("\r\n")
+    if not limits.PASSWORD_CHARACTERS <= len(text) <= limits.PASSWORD_CHARACTERS_MOST:
+        wanted = f"{limits.PASSWORD_CHARACTERS} to {limits.PASSWORD_CHARACTERS_MOST} characters"
+        print(f"bitville: a password of {wanted} is wanted; nothing was changed", file=sys.stderr)
+        return None
+    return text
+
+
 def _link(given: argparse.Namespace) -> int:
     settings = keyring.read(given)
-    token, hashed = auth.new_link()
     with keyring.opened(settings) as main:
         if main.user(given.name) is None:
-            print(f"bitville: there is no user {given.name!r}; bitville user list shows them", file=sys.stderr)
-            return 1
-        main.add_link(hashed, given.name, keyring.now() + limits.LOGIN_LINK_S)
-    url = f"{settings.collector.base_url}/login/{token}"
+            return _unknown(given.name)
+        url = _new_link(main, given.name, settings)
     print(json.dumps({"user": given.name, "url": url}) if given.json else url)
+    return 0
+
+
+def _remove(given: argparse.Namespace) -> int:
+    with keyring.opened(keyring.read(given)) as main:
+        users = main.users()
+        if not any(user["name"] == given.name for user in users):
+            return _unknown(given.name)
+        if not any(user["role"] == "admin" and user["name"] != given.name for user in users):
+            print("bitville: this is the last admin; add another first (--role admin)", file=sys.stderr)
+            return 1
+        main.remove_user(given.name)
+    print(json.dumps({"removed": given.name}) if given.json else f"removed {given.name}")
     return 0
 
 
 def _list(given: argparse.Namespace) -> int:
     with keyring.opened(keyring.read(given)) as main:
-        rows = [{**row, "projects": row["projects"] or "all"} for row in main.users()]
-        keyring.show(rows, ("name", "role", "projects", "created", "seen"), given.json)
+        rows = [
+            {**row, "projects": row["projects"] or "all", "password": "yes" if row["password"] else "no"}
+            for row in main.users()
+        ]
+        keyring.show(rows, ("name", "role", "projects", "password", "created", "seen"), given.json)
     return 0
+
+
+def _new_link(main: Main, name: str, settings: CollectorConfig) -> str:
+    token, hashed = auth.new_link()
+    main.add_link(hashed, name, keyring.now() + limits.LOGIN_LINK_S)
+    return f"{settings.collector.base_url}/login/{token}"
+
+
+def _unknown(name: str) -> int:
+    print(f"bitville: there is no user {name!r}; bitville user list shows them", file=sys.stderr)
+    return 1

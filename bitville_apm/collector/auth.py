@@ -9,16 +9,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred, DeferredLock, succeed
+from twisted.internet.interfaces import IReactorThreads, IReactorTime
+from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
 from bitville_apm import limits
-from bitville_apm.interfaces import Caller, IAuth
+from bitville_apm.collector import passwords
+from bitville_apm.interfaces import Caller, IAuth, TooOften
+from bitville_apm.rates import Rates
 from bitville_apm.store.interface import IKeyring
 
 SCOPES = ("ingest", "read", "admin")
@@ -71,6 +74,8 @@ class Auth:
     keyring: IKeyring
     clock: IReactorTime
     environment: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    _tries: Rates = attrs.field(factory=lambda: Rates(limits.LOGINS_PER_S, limits.LOGINS_BURST))
+    _hashing: DeferredLock = attrs.field(factory=DeferredLock)
     _cache: dict[bytes, tuple[float, Caller]] = attrs.field(factory=dict, repr=False)
 
     def by_key(self, key: str) -> Deferred[Caller | None]:
@@ -128,11 +133,33 @@ class Auth:
     async def _log_in(self, link_token: str) -> str | None:
         now = self.clock.seconds()
         user = await self.keyring.take_link(digest(link_token), now)
-        if user is None:
-            return None
+        return None if user is None else await self._new_session(user, now)
+
+    async def _new_session(self, user: str, now: float) -> str:
         token = secrets.token_urlsafe(32)
         await self.keyring.add_session(digest(token), user, now + limits.SESSION_S)
         return token
+
+    def log_in_with(self, name: str, password: str, address: str) -> Deferred[str | None]:
+        """See `IAuth`. Passwords are tried one at a time: each takes 32 MiB."""
+        return Deferred.fromCoroutine(self._log_in_with(name, password, address))
+
+    async def _log_in_with(self, name: str, password: str, address: str) -> str | None:
+        now = self.clock.seconds()
+        waits = [self._tries.take(key, now).wait for key in (f"name {name}", f"address {address}")]
+        if any(waits):
+            raise TooOften(max(waits))
+        row = await self.keyring.user(name)
+        kept = None if row is None else row["password"]
+        if not await self._hashing.run(self._in_thread, passwords.matches, password, kept):
+            return None
+        await self.keyring.saw_user(name, now)
+        return await self._new_session(name, now)
+
+    def _in_thread(self, function: Callable[..., bool], *arguments: object) -> Deferred[bool]:
+        if IReactorThreads.providedBy(self.clock):
+            return deferToThreadPool(self.clock, self.clock.getThreadPool(), function, *arguments)
+        return succeed(function(*arguments))
 
     def log_out(self, token: str) -> Deferred[None]:
         """See `IAuth`."""

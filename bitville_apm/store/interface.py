@@ -215,6 +215,9 @@ class IKeyring(Interface):
     def add_user(name: str, role: str, projects: str | None, created: float) -> Deferred[None]:
         """Keep a new user; `projects` is a comma-separated list, None for all."""
 
+    def saw_user(name: str, now: float) -> Deferred[None]:
+        """A user logged in."""
+
     def add_link(hash: bytes, user: str, expires: float) -> Deferred[None]:
         """Keep a one-time log-in link."""
 

@@ -1,4 +1,4 @@
-"""Logging in with a one-time link, and out. Looking at a link does not use it up: only its button does."""
+"""Logging in, with a password or a one-time link. Looking at a link does not use it up: only its button does."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 from twisted.web.template import Flattenable, Tag, tags
 
+from bitville_apm import limits
+from bitville_apm.interfaces import TooOften
 from bitville_apm.web.access import FORM_TOKEN, Access
 from bitville_apm.web.api import problem_of
 from bitville_apm.web.elements import Frame, filled, page
@@ -42,8 +44,26 @@ class Login:
 
     @app.route("/", methods=["GET"], strict_slashes=False)
     async def how(self, request: Request) -> bytes:
-        """Where strangers are sent: how to get a link."""
-        return await self._page(request, "Log in", tags.p("You get in by a one-time link."), new_link())
+        """Where strangers are sent: the form for those with a password, and how to get a link."""
+        return await self._form(request)
+
+    @app.route("/", methods=["POST"], strict_slashes=False)
+    async def by_password(self, request: Request) -> bytes:
+        """Try a name and a password."""
+        _, session = await self.access.person(request)
+        self.access.check_form(request, session)
+        name, password = (_field(request, field) for field in (b"name", b"password"))
+        address = getattr(request.getClientAddress(), "host", "")
+        try:
+            new = await self.access.auth.log_in_with(name, password, address)
+        except TooOften as problem:
+            request.setResponseCode(429)
+            request.setHeader(b"Retry-After", b"%d" % problem.wait)
+            return await self._form(request, f"Too many tries. Wait {problem.wait} seconds.")
+        if new is None:
+            request.setResponseCode(403)
+            return await self._form(request, "This name and this password do not belong together.")
+        return await self._entered(request, session, new)
 
     @app.route("/<token>", methods=["GET"])
     async def ask(self, request: Request, token: str) -> bytes:
@@ -66,8 +86,11 @@ class Login:
             request.setResponseCode(403)
             text = tags.p("It was used before, is too old, or was not copied whole.")
             return await self._page(request, "This link no longer works", text, new_link())
-        if session is not None:
-            await self.access.auth.log_out(session)
+        return await self._entered(request, session, new)
+
+    async def _entered(self, request: Request, old: str | None, new: str) -> bytes:
+        if old is not None:
+            await self.access.auth.log_out(old)
         self.access.set_cookie(request, new)
         return redirect(request, "/")
 
@@ -76,8 +99,28 @@ class Login:
         """Every error is a page."""
         return await problem_page(request, self.static, failure, Frame("Log in"))
 
+    async def _form(self, request: Request, problem: str = "") -> bytes:
+        _, session = await self.access.person(request)
+        form = tags.form(
+            tags.input(type="hidden", name=FORM_TOKEN.decode(), value=self.access.form_token(session)),
+            tags.label("Name", tags.input(name="name", autocomplete="username", required="", autofocus="autofocus")),
+            tags.label(
+                "Password", tags.input(name="password", type="password", autocomplete="current-password", required="")
+            ),
+            tags.button("Log in", type="submit"),
+            method="post",
+            action="/login",
+        )
+        said = [tags.p(problem, role="alert", class_="problem")] if problem else []
+        return await self._page(request, "Log in", *said, form, tags.p("No password yet?"), new_link())
+
     async def _page(self, request: Request, heading: str, *content: Flattenable) -> bytes:
         return await page(request, self.static, Frame(heading), filled("message", heading=heading, content=content))
+
+
+def _field(request: Request, name: bytes) -> str:
+    text: str = (request.args.get(name) or [b""])[0].decode("utf-8", "replace")
+    return text[: limits.PASSWORD_CHARACTERS_MOST]
 
 
 async def problem_page(request: Request, static: Static, failure: Failure, frame: Frame) -> bytes:

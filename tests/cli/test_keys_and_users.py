@@ -72,6 +72,10 @@ def test_a_key_can_expire(ini: str, capsys: pytest.CaptureFixture[str]) -> None:
         (["key", "new", "--project", "shop", "--days", "-1"], "--days"),
         (["key"], "ACTION"),
         (["spike"], "invalid choice"),
+        (["user", "add"], "name"),
+        (["user", "add", "a b"], "letters, digits"),
+        (["user", "add", "eve", "--role", "root"], "invalid choice"),
+        (["user", "add", "eve", "--projects", "shop,Ü"], "lower-case letters"),
     ],
 )
 def test_wrong_usage_says_what_is_wanted(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

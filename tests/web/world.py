@@ -165,6 +165,13 @@ class Keyring:
     def key(self, id: str) -> Deferred[Any]:
         return succeed(self.kept.get(id))
 
+    def user(self, name: str) -> Deferred[Any]:
+        return succeed(self.users.get(name))
+
+    def saw_user(self, name: str, now: float) -> Deferred[None]:
+        self.users[name]["seen"] = now
+        return succeed(None)
+
     def take_link(self, hash: bytes, now: float) -> Deferred[str | None]:
         user, expires = self.links.pop(hash, (None, 0.0))
         return succeed(user if now < expires else None)

@@ -12,13 +12,15 @@ CREATE TABLE key (
     revoked REAL
 );
 
--- `role`: viewer or admin. `projects`: a comma-separated list, NULL for all. `seen`: the last log-in.
+-- `role`: viewer or admin. `projects`: a comma-separated list, NULL for all. `seen`: the last log-in. `password`:
+-- scrypt, NULL for people who only have links.
 CREATE TABLE user (
     name     TEXT PRIMARY KEY,
     role     TEXT NOT NULL,
     projects TEXT,
     created  REAL NOT NULL,
-    seen     REAL
+    seen     REAL,
+    password BLOB
 );
 
 CREATE TABLE link (

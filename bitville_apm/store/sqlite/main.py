@@ -73,6 +73,20 @@ class Main:
             "INSERT INTO user (name, role, projects, created) VALUES (?,?,?,?)", (name, role, projects, created)
         )
 
+    def set_password(self, name: str, hash: bytes) -> bool:
+        """Keep a user's new password and end their sessions; whether there is such a user."""
+        known = self._db.execute("UPDATE user SET password = ? WHERE name = ?", (hash, name)).rowcount > 0
+        self._db.execute("DELETE FROM session WHERE user = ?", (name,))
+        return known
+
+    def remove_user(self, name: str) -> bool:
+        """Forget a user with their links and sessions; whether there was one."""
+        return self._db.execute("DELETE FROM user WHERE name = ?", (name,)).rowcount > 0
+
+    def saw_user(self, name: str, now: float) -> None:
+        """A user logged in."""
+        self._db.execute("UPDATE user SET seen = ? WHERE name = ?", (now, name))
+
     def add_link(self, hash: bytes, user: str, expires: float) -> None:
         """Keep a one-time link."""
         self._db.execute("INSERT INTO link (hash, user, expires) VALUES (?,?,?)", (hash, user, expires))
@@ -82,7 +96,7 @@ class Main:
         row = self._db.execute("DELETE FROM link WHERE hash = ? RETURNING user, expires", (hash,)).fetchone()
         if row is None or row["expires"] <= now:
             return None
-        self._db.execute("UPDATE user SET seen = ? WHERE name = ?", (now, row["user"]))
+        self.saw_user(row["user"], now)
         return str(row["user"])
 
     def add_session(self, hash: bytes, user: str, expires: float) -> None:

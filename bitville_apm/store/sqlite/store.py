@@ -209,6 +209,10 @@ class SqliteStore:
         """See `IKeyring`."""
         return self._keep(self.main.add_user, name, role, projects, created)
 
+    def saw_user(self, name: str, now: float) -> Deferred[None]:
+        """See `IKeyring`."""
+        return self._keep(self.main.saw_user, name, now)
+
     def add_link(self, hash: bytes, user: str, expires: float) -> Deferred[None]:
         """See `IKeyring`."""
         return self._keep(self.main.add_link, hash, user, expires)
