@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class Collector:
     `duplicate`, as the real one does; `copies` counts how often each id came.
     """
 
-    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> None:
         self.items: dict[str, dict[str, Any]] = {}
         self.order: list[str] = []
         self.copies: Counter[str] = Counter()
@@ -107,7 +107,7 @@ class Collector:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._server = ThreadingHTTPServer((address, port), Handler)
         self._server.daemon_threads = True
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
@@ -152,7 +152,11 @@ class Collector:
 
 @attrs.define(eq=False)
 class Agent:
-    """`twistd -n bitville-agent` on paths of its own under `directory`; started and killed at will."""
+    """`twistd -n bitville-agent` on paths of its own under `directory`; started and killed at will.
+
+    `before` are words in front of the command (`strace …`, `ip netns exec …`), `environment` is added to it, and
+    `descriptors` stay open in it.
+    """
 
     directory: Path
     url: str
@@ -160,6 +164,9 @@ class Agent:
     fsync: str = "never"
     key: str = KEY
     more: str = ""
+    before: Sequence[str] = ()
+    environment: Mapping[str, str] = attrs.field(factory=dict)
+    descriptors: Sequence[int] = ()
     health_port: int = attrs.field(factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -195,23 +202,22 @@ class Agent:
     def log(self) -> Path:
         return self.directory / "agent.log"
 
+    @property
+    def arguments(self) -> list[str]:
+        """What twistd is told."""
+        return ["-n", "--pidfile=", "bitville-agent", "--config", str(self.config)]
+
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start the process without waiting for it."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("BITVILLE_")}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [
-                    str(Path(sys.executable).with_name("twistd")),
-                    "-n",
-                    "--pidfile=",
-                    "bitville-agent",
-                    "--config",
-                    str(self.config),
-                ],
+                [*self.before, str(Path(sys.executable).with_name("twistd")), *self.arguments],
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
-                env=environment,
+                env={**environment, **self.environment},
+                pass_fds=self.descriptors,
             )
         return self.process
 

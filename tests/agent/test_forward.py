@@ -5,19 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import ssl
 import threading
 import time
 import uuid
-from datetime import datetime, timedelta, timezone
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
@@ -31,6 +24,7 @@ from bitville_apm.agent.journal import Journal
 from bitville_apm.agent.quarantine import Quarantine
 from bitville_apm.agent.segment import Entry
 from bitville_apm.agent.transmitter import Transmitter, trust
+from tests.agent.certificate import certified
 from tests.agent.rig import KEY, Collector, end_line, free_port
 from tests.agent.test_journal import at_once
 
@@ -430,35 +424,6 @@ class ForwardTests(TestCase):
         assert other.forward.pending == 2
         again = await self.rig(self.directory / "other")
         assert again.journal.replayed == 2
-
-
-def certified(directory: Path) -> tuple[bytes, ssl.SSLContext]:
-    """A certificate for 127.0.0.1 that nobody signed but itself (PEM), and a server's context with it."""
-    directory.mkdir()
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, directory.name)])
-    now = datetime.now(timezone.utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path = directory / "both.pem"
-    path.write_bytes(private + pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return pem, context
 
 
 def test_quarantine_is_bounded_oldest_out_first(tmp_path: Path, monkeypatch: Any) -> None:
