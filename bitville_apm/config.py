@@ -51,10 +51,25 @@ class PhpSection:
     key: str = option("", secret=True)
 
 
+def _count(least: int, what: str) -> ini.Reader:
+    """A reader of whole numbers from `least` on; 0 switches the thing off, unless it is the least."""
+
+    def read(text: str) -> int:
+        count = int(text) if text.isdecimal() and len(text) < 10 else -1
+        if count != 0 and count < least:
+            raise ValueError(f"{what} are wanted, {least} or more" + ("; 0 for never" if least else ""))
+        return count
+
+    return read
+
+
 @attrs.frozen
 class AgentLimits:
-    """`[limits]`."""
+    """`[limits]`. 0 requests or megabytes: it does not restart because of them."""
 
+    max_requests: int = option(limits.RESTART_REQUESTS, _count(1, "whole requests"))
+    min_lifetime: int = option(limits.RESTART_LIFETIME_S, _count(0, "whole seconds"))
+    memory_mb: int = option(limits.RESTART_MEMORY_MB, _count(limits.RESTART_MEMORY_LEAST_MB, "megabytes"))
     fsync: str = option("interval", ini.one_of("interval", "always", "never"))
 
 
@@ -81,6 +96,7 @@ class CollectorSection:
     private_key: Path | None = option(None, ini.optional_path)
     allow: Networks = option((), networks)
     trusted_proxies: Networks = option((), networks)
+    udp: Address | None = option(None, ini.optional_address)
     insecure: bool = option(False, ini.yes_no)
 
     @property
@@ -146,6 +162,12 @@ def read_collector(path: Path | None, environment: Mapping[str, str]) -> Collect
             file.path,
             f"[collector] listen = {section.listen} is reachable from outside without TLS; "
             "give certificate and private_key, or insecure = yes",
+        )
+    if section.udp is not None and not section.udp.is_loopback and not section.insecure:
+        raise ConfigError(
+            file.path,
+            f"[collector] udp = {section.udp} is reachable from outside, and datagrams are signed but not encrypted; "
+            "use 127.0.0.1, or insecure = yes",
         )
     prefix = "BITVILLE_API_KEY_"
     keys = {

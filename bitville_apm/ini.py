@@ -82,6 +82,11 @@ def path(text: str) -> Path:
     return value
 
 
+def optional_address(text: str) -> Address | None:
+    """`host:port`, or nothing."""
+    return address(text) if text else None
+
+
 def optional_path(text: str) -> Path | None:
     """An absolute path, or nothing."""
     return path(text) if text else None

@@ -102,6 +102,12 @@ SPOOL_SHORT_BYTES = 1 * MIB
 """One worker's file of short records."""
 SPOOL_IMPORT_PER_TICK = 500
 """Files imported in one tick, so that a night's spool does not delay live traffic."""
+SPOOL_LINES_AT_ONCE = 50
+"""Of one file, read and journalled in one turn: 1 MiB of short records at once would delay acks by 100 ms."""
+SPOOL_SETTLED_S = 5.0
+"""A file of the first version that is no whole JSON yet may still be written to for this long."""
+SPOOL_BROKEN_FILES = 1000
+"""Kept for a person to look at; oldest out first."""
 SPOOL_TICK_S = 2.0
 """Between two looks into the spool: a file renamed in one and imported in the next comes well before DIED_AFTER_S."""
 UNREAD_ACKS = 100_000
@@ -113,8 +119,38 @@ DIED_AFTER_S = 10.0
 HEARTBEAT_S = 1.0
 
 # --- Lifecycle of the agent (design 4) --------------------------------------------------------------------
+RESTART_REQUESTS = 1000
+RESTART_LIFETIME_S = 3600
+"""After so many requests the agent restarts, but not before it is this old (DAEMON-02)."""
+RESTART_MEMORY_MB = 256
+"""Above this it restarts (DAEMON-01): three times what it needs with a full memory buffer."""
+RESTART_MEMORY_LEAST_MB = 80
+"""Least that may be asked for: imports alone are 54 MB, and a limit below that would restart it for ever."""
+RESTART_AGAIN_S = 60.0
+"""It never restarts by itself more often than this, whatever its memory says."""
+RESTART_REFUSED_S = 600.0
+"""A restart that could not be, because of a wrong agent.ini for example, is tried again after this."""
+RESTART_LOOK_S = 1.0
+"""Between two looks whether a restart is due."""
+CHECK_S = 60.0
+"""What a check of configuration and code in a process of its own may take; on an idle machine it is a second."""
+HANDOVER_S = 5.0
+"""What the batch in flight and the answers still owed may take, each, before the process is replaced."""
+RESTART_BACKLOG = 65_535
+"""Clients that may wait while no process accepts; the kernel takes its own net.core.somaxconn if that is less."""
+CONTROL_LINE_BYTES = 16 * KIB
+CONTROL_S = 5.0
+"""Of the control socket: the longest question, and how long a connection may take to ask it."""
+CONTROL_CONNECTIONS = 16
 GC_REQUESTS = 100
+GC_IDLE_S = 60.0
+"""Garbage is collected at least this often, requests or not."""
+GC_OLDER = 10
+"""Every so many collections look at one generation more."""
 DRAIN_S = 2.0
+"""What clients get to finish what they are saying, and the agent to answer it, before it ends or re-executes itself."""
+DRAIN_LOOK_S = 0.02
+"""Between two looks whether it has."""
 STATISTICS_S = 60.0
 FLUSH_AT_STOP_S = 15.0
 """What forwarding gets at SIGTERM: with draining and a last fsync well within systemd's 30 s."""
@@ -144,6 +180,12 @@ REQUESTS_BURST = 2000
 each stay below it; a loop gone wild does not."""
 RATES_KEPT = 10_000
 """Addresses and keys whose pace is remembered, 2 MB; who has not come for the longest is forgotten first."""
+DATAGRAMS_WAITING = 64
+"""Datagrams that are being checked or stored; those that come meanwhile are dropped and counted."""
+DATAGRAM_BYTES = 65_535
+"""Longest that UDP carries."""
+DATAGRAM_AGE_S = 60.0
+"""A datagram's time may differ this much from the collector's: what somebody recorded is worthless after it."""
 CERTIFICATE_DAYS = 825
 """Longest that browsers accept of a certificate by a private authority."""
 COMMITS_WAITING = 64
@@ -290,3 +332,30 @@ DIMENSION_CAPS = {
     "request": 20,
 }
 """Every dimension, and how many of its values one frame keeps; the rest is `~other`."""
+WINDOW_S = 10
+"""What one frame adds up: short enough that a spike of half a minute has a shape."""
+SEAL_AFTER_S = 1.0
+"""A window waits this long after its end for what is on its way into the journal."""
+WINDOWS_HELD = 200
+"""Windows added up at once: a spool of last night brings thousands, which are sealed in parts then."""
+EPOCHS_HELD = 30
+"""Sealings that wait for a disk which takes none: five minutes of looks; then the oldest without requests goes."""
+LIVED_WINDOWS = 60
+"""Windows that one request is followed through, ten minutes; what it did before is told as of the oldest of them."""
+LIVED_FORGOTTEN_S = 15 * 60
+"""A request whose record has not come this long after its last look, or after it was called died, is forgotten."""
+REQUEST_SHARE = 0.01
+"""A single request is named in a frame from this share of its window on."""
+FRAME_LINKS = 400
+LINKS_HELD = 5000
+"""Links in an open window; beyond it the lighter half is forgotten, since they add up to nothing."""
+LINKS_OF_REQUEST = 50
+"""Functions and statements of one request that are linked to its endpoint: the longest."""
+FRAME_BYTES = 1 * MIB
+"""A longer frame keeps fewer values: names may be long, and a batch should hold more than one frame."""
+EXEMPLARS = 2
+"""Short requests of one endpoint and window that are sent whole, beside the ever slower ones."""
+EXEMPLARS_IN_ALL = 100
+"""Of all endpoints together in a window: counts tell all, exemplars show a few."""
+EXEMPLAR_SLOWER = 1.5
+"""How much slower than the slowest exemplar the next has to be: each costs as much as a hundred counted ones."""

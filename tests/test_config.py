@@ -88,6 +88,9 @@ def test_secrets_are_not_shown() -> None:
         ("[collector]\nflush_seconds = 0\n", "above 0"),
         ("[collector]\nflush_seconds = nan\n", "above 0"),
         ("[limits]\nfsync = sometimes\n", "one of interval, always, never"),
+        ("[limits]\nmax_requests = -1\n", "whole requests are wanted, 1 or more; 0 for never"),
+        ("[limits]\nmin_lifetime = 1h\n", "whole seconds are wanted, 0 or more"),
+        ("[limits]\nmemory_mb = 10\n", "megabytes are wanted, 80 or more; 0 for never"),
         ("no section\n", "no section headers"),
         ("[agent]\n[agent]\n", "already exists"),
     ],
@@ -132,3 +135,14 @@ def test_a_collector_reachable_from_outside_needs_tls() -> None:
 def test_ingest_keys_from_the_environment() -> None:
     """LIST-03: BITVILLE_API_KEY_<PROJECT> is an ingest key of that project."""
     assert read_collector(None, {"BITVILLE_API_KEY_MY_SHOP": "k", "BITVILLE_API_KEY_X": ""}).keys == {"my-shop": "k"}
+
+
+def test_datagrams_stay_on_this_machine(tmp_path: Path) -> None:
+    """LIST-01: datagrams are not encrypted, so another address than this machine's own must be asked for twice."""
+    path = tmp_path / "collector.ini"
+    path.touch(0o640)
+    outside = {"BITVILLE_COLLECTOR_UDP": "0.0.0.0:8444"}
+    with pytest.raises(ConfigError, match="not encrypted"):
+        read_collector(path, outside)
+    assert str(read_collector(path, {**outside, "BITVILLE_COLLECTOR_INSECURE": "yes"}).collector.udp) == "0.0.0.0:8444"
+    assert read_collector(path, {}).collector.udp is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,13 +31,15 @@ _log = Logger()
 
 @attrs.define(eq=False, slots=False)
 class App:
-    """The routes. `started` is the unix time of the start, `data` the directory whose disk counts."""
+    """The routes. `udp` tells of datagrams for `/ready`, `started` is the unix time of the start, `data` the directory
+    whose disk counts."""
 
     store: IStore
     keyring: IKeyring
     auth: IAuth
     ingest: Ingest
     cleanup: Cleanup
+    udp: Callable[[], Mapping[str, Any]]
     agents: Agents
     reactor: Any
     data: Path
@@ -89,6 +92,7 @@ class App:
                 "database": database,
                 "api_keys": len(keys) + self.environment_keys,
                 "cleanup": self.cleanup.state(),
+                "udp": self.udp(),
                 "agents_seen": len(self.agents),
                 "agents": agents,
                 "disk": disk,

@@ -66,6 +66,11 @@ def is_live(row: Mapping[str, Any], now: float) -> bool:
     return row["revoked"] is None and (row["expires"] is None or now < row["expires"])
 
 
+def _caller(row: Mapping[str, Any]) -> Caller:
+    scopes = frozenset(scope.strip() for scope in row["scopes"].split(","))
+    return Caller(f"key {row['id']}", frozenset({row["project"]}), scopes)
+
+
 @implementer(IAuth)
 @attrs.define(eq=False)
 class Auth:
@@ -110,10 +115,15 @@ class Auth:
         row = await self.keyring.key(id)
         if not hmac.compare_digest(row["hash"] if row else digest(""), digest(secret)) or row is None:
             return None
-        if not is_live(row, now):
+        return _caller(row) if is_live(row, now) else None
+
+    async def by_signature(self, id: str, message: bytes, signature: bytes) -> Caller | None:
+        """The caller whose key signed a message: HMAC-SHA256 under the SHA-256 of the key's secret."""
+        row = await self.keyring.key(id)
+        wanted = hmac.digest(row["hash"] if row else digest(""), message, "sha256")
+        if not hmac.compare_digest(wanted, signature) or row is None:
             return None
-        scopes = frozenset(scope.strip() for scope in row["scopes"].split(","))
-        return Caller(f"key {id}", frozenset({row["project"]}), scopes)
+        return _caller(row) if is_live(row, self.clock.seconds()) else None
 
     def by_session(self, token: str) -> Deferred[Caller | None]:
         """See `IAuth`."""

@@ -25,7 +25,7 @@ from bitville_apm.collector.agents import Agents
 from bitville_apm.collector.bodies import Body, Refusal, Sender
 from bitville_apm.http import HttpProblem, inflated
 from bitville_apm.interfaces import Caller, IAuth
-from bitville_apm.rates import Rates
+from bitville_apm.rates import Rates, Taken
 from bitville_apm.store.interface import Arrival, IStore, NoSpace, Outcome
 
 T = TypeVar("T")
@@ -82,22 +82,11 @@ class Ingest:
     async def handle(self, request: IRequest, postgres: bool = False) -> bytes:
         """Take one body; the JSON of wire.md 5. `postgres`: bare records here are observations of a database."""
         caller = await caller_of(self.auth, request, "ingest")
-        if caller.projects is None or len(caller.projects) != 1:
-            raise HttpProblem(403, f"{caller.name} stands for no single project; use an ingest key")
-        taken = self.rates.take(caller.name, self.reactor.seconds())
-        if taken.wait:
-            raise HttpProblem(429, f"{caller.name} sends too often; wait {taken.wait} s", headers=taken.headers)
-        for name, value in taken.headers.items():
+        project, pace = self.admit(caller)
+        for name, value in pace.headers.items():
             request.setHeader(name.encode(), value.encode())
-        sender = _sender(request, next(iter(caller.projects)), self.reactor.seconds(), postgres)
-        if self._stopped is not None:
-            raise HttpProblem(
-                503, "the collector is stopping; send again in a moment", headers=_after(limits.RETRY_SOON_S)
-            )
-        body = request.content.read()
-        if self._batches >= limits.COMMITS_WAITING or self._bytes + len(body) > limits.BODIES_WAITING_BYTES:
-            raise _too_many()
-        read, outcomes = await _shielded(self._taken(body, request.getHeader(b"content-encoding"), sender))
+        sender = _sender(request, project, self.reactor.seconds(), postgres)
+        read, outcomes = await self.take(request.content.read(), request.getHeader(b"content-encoding"), sender)
         if sender.journal is not None:
             host = read.arrivals[0][1].host if read.arrivals else ""
             version = (request.getHeader(b"bitville-agent") or b"").decode("latin-1")[: limits.PROBLEM_CHARACTERS]
@@ -105,6 +94,25 @@ class Ingest:
             self.agents.saw(sender.project, sender.journal, host, version, sent, sender.now)
         request.setHeader(b"Content-Type", b"application/json")
         return json.dumps(_answer(read, outcomes)).encode() + b"\n"
+
+    def admit(self, caller: Caller) -> tuple[str, Taken]:
+        """The project that a caller may send for, and the pace it keeps. Raises `HttpProblem` 403, 429."""
+        if not caller.may("ingest") or caller.projects is None or len(caller.projects) != 1:
+            raise HttpProblem(403, f"{caller.name} stands for no single project; use an ingest key")
+        pace = self.rates.take(caller.name, self.reactor.seconds())
+        if pace.wait:
+            raise HttpProblem(429, f"{caller.name} sends too often; wait {pace.wait} s", headers=pace.headers)
+        return next(iter(caller.projects)), pace
+
+    def take(self, body: bytes, encoding: bytes | None, sender: Sender) -> Deferred[tuple[Body, Sequence[Outcome]]]:
+        """Read and store one body. Raises `HttpProblem` 429, 503 when it is not even looked at."""
+        if self._stopped is not None:
+            raise HttpProblem(
+                503, "the collector is stopping; send again in a moment", headers=_after(limits.RETRY_SOON_S)
+            )
+        if self._batches >= limits.COMMITS_WAITING or self._bytes + len(body) > limits.BODIES_WAITING_BYTES:
+            raise _too_many()
+        return _shielded(self._taken(body, encoding, sender))
 
     async def _taken(self, body: bytes, encoding: bytes | None, sender: Sender) -> tuple[Body, Sequence[Outcome]]:
         """Read and store; counted as work in hand until it is done, whoever still waits for it."""

@@ -25,6 +25,7 @@ from bitville_apm.collector.agents import Agents
 from bitville_apm.collector.app import App
 from bitville_apm.collector.auth import Auth
 from bitville_apm.collector.cleanup import Cleanup
+from bitville_apm.collector.datagrams import Datagrams
 from bitville_apm.collector.first import ensure_local_key, ensure_way_in
 from bitville_apm.collector.gate import Gate
 from bitville_apm.collector.ingest import Ingest
@@ -79,6 +80,8 @@ class Collector(service.Service):
     _ingest: Ingest | None = None
     _cleanup: Cleanup | None = None
     _port: Any = None
+    _udp: Any = None
+    _datagrams: Datagrams | None = None
 
     def startService(self) -> None:
         """Open, listen, and say so. What keeps it from doing that ends the process with one line."""
@@ -101,6 +104,7 @@ class Collector(service.Service):
                 auth,
                 self._ingest,
                 self._cleanup,
+                self._udp_state,
                 agents,
                 clock,
                 section.data,
@@ -110,6 +114,11 @@ class Collector(service.Service):
             peers = Peers(section.allow, section.trusted_proxies)
             gate = Gate(app.resource(resource(store, auth, clock)), peers, rates, self.reactor)
             self._port = self._listen(section, LimitedSite(gate, self.reactor, peers=peers))
+            if section.udp is not None:
+                self._datagrams = Datagrams(self._ingest, auth.by_signature, peers, clock.seconds)
+                self._udp = self.reactor.listenUDP(
+                    section.udp.port, self._datagrams, section.udp.host, maxPacketSize=limits.DATAGRAM_BYTES
+                )
             self._ingest.start()
             self._cleanup.start()
             listens = attrs.evolve(section.listen, port=self._port.getHost().port)
@@ -118,7 +127,8 @@ class Collector(service.Service):
         except (StoreError, CannotStart) as error:
             self._give_up(str(error))
         except CannotListenError as error:
-            self._give_up(f"cannot listen on {section.listen}: {error.socketError}")
+            where = section.listen if self._port is None else f"udp {section.udp}"
+            self._give_up(f"cannot listen on {where}: {error.socketError}")
         except OSError as error:
             self._give_up(f"{error.filename or section.data}: {error.strerror}; [collector] data must be writable")
         _log.info(
@@ -145,11 +155,18 @@ class Collector(service.Service):
             raise CannotStart(f"[collector] certificate or private_key cannot be used: {error}") from None
         return _result(endpoint.listen(site))
 
+    def _udp_state(self) -> dict[str, Any]:
+        if self._datagrams is None:
+            return {"enabled": False, "port": None, "received": 0, "errors": 0}
+        return self._datagrams.state(self._udp.getHost().port)
+
     def _give_up(self, why: str) -> None:
         _log.critical("bitville-collector: {why}", why=why)
         raise SystemExit(1)
 
     async def _stop(self) -> None:
+        if self._udp is not None:
+            await self._udp.stopListening()
         if self._port is not None:
             await self._port.stopListening()
         if self._cleanup is not None:

@@ -71,6 +71,7 @@ class IngestTests(TestCase):
             auth,
             self.ingest,
             Cleanup(self.store, reactor, 7),
+            dict,
             Agents(),
             reactor,
             Path(),
