@@ -107,7 +107,7 @@ class AgentService(Service):
         for source in self.sources:
             source.start()
         for spool in self.spools:
-            await spool.start()
+            spool.start()
         self.vitals.start()
         self._loop = LoopingCall(self._say)
         self._loop.clock = self.reactor

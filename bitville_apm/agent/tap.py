@@ -106,7 +106,9 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         sources.append(source)
         if php.spool is not None:
             pipeline.spools += 1
-            spools.append(Spool(php.spool, php.group, pipeline, pipeline.run, reactor, source.in_flight.found))
+            reading = Worker(reactor, f"spool {php.name}")
+            workers.append(reading)
+            spools.append(Spool(php.spool, php.group, pipeline, reading, reactor, source.in_flight.found))
     beat = Worker(reactor, "heartbeat")
     service = AgentService(
         reactor=reactor,
