@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
+from typing import Any
 from typing import Protocol as Interface
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -21,6 +22,12 @@ from bitville_apm.agent.inflight import Peer
 
 _UCRED = struct.Struct("3i")
 _ACKS_REMEMBERED = 64
+
+
+def peer_of(handle: socket.socket) -> Peer:
+    """Who is at the other end of a connected socket, even if it is gone by now."""
+    pid, uid, _ = _UCRED.unpack(handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return Peer(pid, uid)
 
 
 class Owed:
@@ -37,17 +44,24 @@ class Owed:
 class Listening(Interface):
     """What a connection tells of itself (`listener.PhpSource`)."""
 
-    def opened(self, connection: PhpConnection) -> None:
-        """It is there."""
-
     def line(self, connection: PhpConnection, line: bytes | Oversize) -> None:
         """A line is complete."""
 
-    def held_back(self, connection: PhpConnection, more: int, complete: bool) -> None:
-        """Bytes came: `more` of them wait for their newline, `complete` says that some line ended."""
-
     def acks_read(self, ids: deque[str]) -> None:
         """The client has read the acks of these; they are taken out."""
+
+    def finished(self, connection: PhpConnection, mid_line: bool) -> None:
+        """The client will say no more; it may have been within a line."""
+
+
+class Among(Interface):
+    """The connections it is one of (`crowd.Crowd`)."""
+
+    def opened(self, connection: PhpConnection) -> None:
+        """It is there."""
+
+    def held_back(self, connection: PhpConnection, more: int, complete: bool) -> None:
+        """Bytes came: `more` of them wait for their newline, `complete` says that some line ended."""
 
     def finished(self, connection: PhpConnection) -> None:
         """The client will say no more."""
@@ -64,11 +78,12 @@ class PhpConnection(Protocol):
     over = False
     ended = False
 
-    def __init__(self, source: Listening) -> None:
+    def __init__(self, source: Listening, crowd: Among) -> None:
         self._source = source
+        self._crowd = crowd
         self.framer = LineFramer()
         self._owed: deque[Owed] = deque()
-        self._silent = False
+        self.silent = False
         self._acked: deque[str] = deque(maxlen=_ACKS_REMEMBERED)
 
     @property
@@ -78,10 +93,14 @@ class PhpConnection(Protocol):
 
     def connectionMade(self) -> None:
         """Ask the kernel who it is."""
-        handle = self.transport.getHandle()  # type: ignore[union-attr]
-        pid, uid, _ = _UCRED.unpack(handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        self.peer = Peer(pid, uid)
-        self._source.opened(self)
+        self.peer = peer_of(self.transport.getHandle())  # type: ignore[union-attr]
+        self._crowd.opened(self)
+
+    def taken_up(self, transport: Any, framer: LineFramer, silent: bool) -> None:
+        """Go on with a connection from this agent's process before."""
+        self.transport, self.connected = transport, 1
+        self.framer, self.silent = framer, silent
+        self.peer = peer_of(transport.getHandle())
 
     def dataReceived(self, data: bytes) -> None:
         """Some bytes of its lines."""
@@ -91,13 +110,12 @@ class PhpConnection(Protocol):
         for line in lines:
             if line:
                 self._source.line(self, line)
-        self._source.held_back(self, framer.unfinished - before, bool(lines))
+        self._crowd.held_back(self, framer.unfinished - before, bool(lines))
 
     def readConnectionLost(self) -> None:
         """The client has nothing more to say. An answer still to come is written first."""
-        self.ended = True
         self._source.acks_read(self._acked)
-        self._source.finished(self)
+        self._finish()
         self._close_if_ended()
 
     def writeConnectionLost(self) -> None:
@@ -105,8 +123,18 @@ class PhpConnection(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Closed, by whomever."""
-        self._source.finished(self)
-        self._source.gone(self)
+        self.connected = 0
+        self._finish()
+        self._crowd.gone(self)
+
+    def _finish(self) -> None:
+        """An unfinished line is gone with its client; a begun request has no end."""
+        if not self.ended:
+            self.ended = True
+            mid_line = self.framer.inside_line
+            self._crowd.finished(self)
+            self.framer = LineFramer()
+            self._source.finished(self, mid_line)
 
     def owe(self) -> Owed:
         """A line that is to be answered came; its answer has its place now, whatever is known first."""
@@ -124,8 +152,8 @@ class PhpConnection(Protocol):
         while self._owed and self._owed[0].settled:
             first = self._owed.popleft()
             if first.byte is None:
-                self._silent = True
-            elif not self._silent and self.connected:
+                self.silent = True
+            elif not self.silent and self.connected:
                 self._send(first.byte, first.id)
         self._close_if_ended()
 
@@ -133,7 +161,7 @@ class PhpConnection(Protocol):
         """An ack that comes after the client's last word may find nobody."""
         try:
             # Past Twisted's buffer: an ack that is not in the client's queue yet must not count as read.
-            self.transport.getHandle().send(byte)  # type: ignore[union-attr]
+            self.transport.getHandle().send(byte, socket.MSG_DONTWAIT)  # type: ignore[union-attr]
         except BlockingIOError:
             self.transport.write(byte)  # type: ignore[union-attr]
         except OSError:

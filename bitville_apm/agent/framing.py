@@ -34,6 +34,21 @@ class LineFramer:
         """Whether a line has begun and not ended, be it one that is being dropped."""
         return bool(self.unfinished or self._dropped)
 
+    @property
+    def started(self) -> tuple[bytes, int]:
+        """The started line, or the beginning of one that is being dropped and its length so far, else 0."""
+        return (self._beginning if self._dropped else b"".join(self._pieces)), self._dropped
+
+    @classmethod
+    def again(cls, started: bytes, dropped: int) -> LineFramer:
+        """A framer that goes on where another one was."""
+        framer = cls()
+        if dropped:
+            framer._beginning, framer._dropped = started, dropped
+        else:
+            framer._add(started)
+        return framer
+
     def feed(self, data: bytes) -> list[bytes | Oversize]:
         """The lines that `data` completes, in order and without their newlines."""
         first, *rest = data.split(b"\n")

@@ -18,16 +18,20 @@ class Held(Struct, frozen=True, kw_only=True):
     """One connection. `unfinished` are the bytes of its started line, `begin` the line of the request it is in.
 
     `since` is when that began (seconds of CLOCK_BOOTTIME), `route` what a framework said since. `over`: one
-    connection more than are held. `ended`: the client has closed its side.
+    connection more than are held. `dropped`: the length so far of a line too long, of which `unfinished` is the
+    beginning. `watched`: a line must come within 5 s. `silent`: a line of it went without an answer, so there are
+    none any more.
     """
 
     descriptor: int
     unfinished: bytes = b""
+    dropped: int = 0
     begin: bytes | None = None
     since: float = 0.0
     route: str | None = None
     over: bool = False
-    ended: bool = False
+    watched: bool = False
+    silent: bool = False
 
 
 class Waiting(Struct, frozen=True, kw_only=True):
@@ -67,6 +71,10 @@ class Handover(Struct, frozen=True, kw_only=True):
     health: int = -1
 
 
+VERSION = 1
+"""To be raised when a process of the version before would be misunderstood: it then leaves restarts to others."""
+
+
 _decoder = msgspec.msgpack.Decoder(Handover)
 
 
@@ -78,3 +86,11 @@ def encoded(handover: Handover) -> bytes:
 def decoded(data: bytes) -> Handover:
     """Back again. Raises `msgspec.DecodeError` (another version's words are one)."""
     return _decoder.decode(data)
+
+
+def descriptors(handover: Handover) -> list[int]:
+    """All that must stay open over the `exec`."""
+    kept = [held.descriptor for source in handover.sources for held in source.held]
+    kept += [source.listening for source in handover.sources]
+    kept += handover.locks.values()
+    return kept if handover.health < 0 else [*kept, handover.health]

@@ -70,6 +70,25 @@ class InFlight:
         """Requests whose connection closed and whose end may still be found in the spool."""
         return len(self._closed)
 
+    def request_of(self, connection: Hashable) -> Open | None:
+        """The request that a connection is in."""
+        return self._open.get(connection)
+
+    def begun_before(self, connection: Hashable, request: Open) -> None:
+        """A request that began in this agent's process before."""
+        self._open[connection] = request
+
+    def closed_before(self, closed: Closed) -> None:
+        """A request whose connection closed in this agent's process before."""
+        self._closed[closed.request.id] = closed
+
+    def taken_out(self) -> list[Closed]:
+        """Those that wait for a spool file; nothing is in flight or waiting here after that."""
+        closed = list(self._closed.values())
+        self._open.clear()
+        self._closed.clear()
+        return closed
+
     def begun(self, connection: Hashable, begin: Begin, body: bytes, peer: Peer, now: float) -> None:
         """A begin line. One that follows another without an end says that the first one's end was lost."""
         self.closed(connection, now)

@@ -2,48 +2,63 @@
 
 `+` says that the journal has it, `-` that it never will (kept in quarantine). No answer at all, because the disk
 did not take it, leaves the record with its sender, who has a spool.
-
-Time is counted in ticks of one second that only pass while lines are being read: a suspended agent, or one that
-holds its senders back, must not blame them for being late.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import UNIXServerEndpoint
-from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import Factory
-from twisted.internet.task import LoopingCall
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bitville_apm import limits, reading
 from bitville_apm.agent.connection import PhpConnection
+from bitville_apm.agent.crowd import Crowd
 from bitville_apm.agent.framing import LineFramer, Oversize
-from bitville_apm.agent.inflight import Alive, Closed, InFlight, died_body
+from bitville_apm.agent.handover import Held, SourceState, Waiting
+from bitville_apm.agent.inflight import Alive, Closed, InFlight, Open, Peer, died_body
 from bitville_apm.agent.journal import NotWritten
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.repeated import Repeated
-from bitville_apm.agent.socketfile import CannotListen, SocketFile
+from bitville_apm.agent.socketfile import SocketFile
+from bitville_apm.agent.streams import StreamEndpoint, StreamPort
 from bitville_apm.checks import Problem, Refused
 from bitville_apm.interfaces import ISource
 from bitville_apm.records import Line
 
 _log = Logger()
-_TICKS = int(limits.LINE_START_S) + 1
 _UNANSWERED = re.compile(rb'\s*\{\s*"t"\s*:\s*"(?:begin|route|spooled|count)"')
 """A client waits for one answer, to its end line: an answer to one of these would be taken for that.
 
 Looked for in refused lines, which often are no JSON; every client writes `t` first.
 """
+
+
+@implementer(IProtocolFactory)
+@attrs.frozen
+class Clients:
+    """Makes a protocol for each connection."""
+
+    make: Callable[[], PhpConnection]
+
+    def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:
+        """One client."""
+        return self.make()
+
+    def doStart(self) -> None:
+        """Nothing."""
+
+    def doStop(self) -> None:
+        """Nothing."""
 
 
 @implementer(ISource)
@@ -61,42 +76,26 @@ class PhpSource:
     boottime: Callable[[], float]
     alive: Alive
     in_flight: InFlight = attrs.Factory(InFlight)
-    connections: dict[PhpConnection, int] = attrs.Factory(dict)
+    crowd: Crowd = attrs.field(init=False)
     lines: int = 0
-    slow: int = 0
     oversize: int = 0
-    turned_away: int = 0
-    _per_uid: Counter[int] = attrs.Factory(Counter)
-    _watched: dict[PhpConnection, int] = attrs.Factory(dict)
-    _ticks: int = 0
-    _unfinished: int = 0
-    _paused: bool = False
-    _port: IListeningPort | None = None
+    _judging: int = 0
+    _port: StreamPort | None = None
     _loop: LoopingCall | None = None
     _repeated: Repeated = attrs.Factory(Repeated)
+
+    def __attrs_post_init__(self) -> None:
+        self.crowd = Crowd(self.name, self.reactor, lambda: self.pipeline.journal.waiting_bytes)
 
     # --- ISource --------------------------------------------------------------------------------------------
 
     def listen(self) -> None:
         """Take the socket. Blocks shortly, so before the reactor runs. Raises `CannotListen`."""
-        self.file.claim()
-        factory = Factory.forProtocol(partial(PhpConnection, self))
-        factory.noisy = False
-        endpoint = UNIXServerEndpoint(
-            self.reactor, str(self.file.path), backlog=limits.LISTEN_BACKLOG, mode=0o600, wantPID=False
-        )
-        outcome: list[IListeningPort | Failure] = []
-        with self.file.private():
-            endpoint.listen(factory).addBoth(outcome.append)
-        (port,) = outcome
-        if isinstance(port, Failure):
-            raise CannotListen(f"{self.file.path}: {port.getErrorMessage()}")
+        endpoint = StreamEndpoint(self.reactor, self.file.listen(), self.crowd.make_room)
+        endpoint.listen(Clients(partial(PhpConnection, self, self.crowd))).addCallback(self._listening)
+
+    def _listening(self, port: Any) -> None:
         self._port = port
-        try:
-            self.file.open_up()
-        except CannotListen:
-            self.file.path.unlink(missing_ok=True)
-            raise
 
     def start(self) -> None:
         """Begin to count time."""
@@ -107,34 +106,40 @@ class PhpSource:
     async def stop_accepting(self) -> None:
         """Take no more connections; the socket's name is gone after that."""
         port, self._port = self._port, None
-        if port is not None and self.file.path.exists():
+        if port is not None:
+            self.file.remove()
             await maybeDeferred(port.stopListening)
         self.file.release()
 
     def stop(self) -> Deferred[None]:
         """Close everything."""
-        if self._loop is not None and self._loop.running:
-            self._loop.stop()
-        for connection in list(self.connections):
+        self._stop_counting()
+        for connection in list(self.crowd.connections):
             connection.transport.loseConnection()  # type: ignore[union-attr]
         return Deferred.fromCoroutine(self.stop_accepting())
 
+    def _stop_counting(self) -> None:
+        if self._loop is not None and self._loop.running:
+            self._loop.stop()
+
     def health(self) -> dict[str, Any]:
         """Numbers for `/health`."""
+        crowd = self.crowd
         return {
-            "status": "degraded" if self._paused or self._port is None else "ok",
-            "connections": len(self.connections),
+            "status": "degraded" if crowd.paused or self._port is None else "ok",
+            "connections": len(crowd.connections),
+            "unfinished_bytes": crowd.unfinished,
             "in_flight": len(self.in_flight),
             "waiting_for_spool": self.in_flight.waiting,
             "died": self.in_flight.died,
             "end_lost": self.in_flight.end_lost,
             "lines": self.lines,
-            "slow": self.slow,
+            "slow": crowd.slow,
             "oversize": self.oversize,
-            "turned_away": self.turned_away,
+            "large": crowd.large,
+            "shed": crowd.shed,
+            "turned_away": crowd.turned_away,
         }
-
-    # --- connections ----------------------------------------------------------------------------------------
 
     @property
     def listening(self) -> bool:
@@ -144,86 +149,95 @@ class PhpSource:
     @property
     def busy(self) -> bool:
         """Whether a line is arriving or an answer is owed."""
-        return bool(self._unfinished or any(c.unanswered for c in self.connections))
+        return bool(self.crowd.unfinished) or self._owing
 
-    def opened(self, connection: PhpConnection) -> None:
-        """A client connected."""
-        uid = connection.peer.uid
-        connection.over = (
-            len(self.connections) >= limits.CONNECTIONS_HELD or self._per_uid[uid] >= limits.CONNECTIONS_PER_UID
-        )
-        self.turned_away += connection.over
-        self.connections[connection] = uid
-        self._per_uid[uid] += 1
-        self._watched[connection] = self._ticks + _TICKS
-        if self._paused:
+    @property
+    def _owing(self) -> bool:
+        return bool(self._judging) or any(c.unanswered for c in self.crowd.connections)
+
+    # --- over a re-execution --------------------------------------------------------------------------------
+
+    def suspend(self) -> Deferred[SourceState]:
+        """Let go of everything without closing it, once the answers owed are written: 2 s at most.
+
+        Nobody is refused meanwhile, clients wait. Fails with `RuntimeError` when the source does not listen.
+        """
+        return Deferred.fromCoroutine(self._suspend())
+
+    async def _suspend(self) -> SourceState:
+        port, self._port = self._port, None
+        if port is None:
+            raise RuntimeError(f"{self.name} does not listen")
+        self._stop_counting()
+        port.pause()
+        for connection in self.crowd.connections:
             connection.transport.pauseProducing()  # type: ignore[union-attr]
+        until = self.reactor.seconds() + limits.DRAIN_S
+        while self._owing and self.reactor.seconds() < until:
+            await deferLater(self.reactor, limits.DRAIN_LOOK_S)
+        held = [self._let_go(connection) for connection in list(self.crowd.connections)]
+        return SourceState(
+            name=self.name,
+            listening=port.detach(),
+            held=[h for h in held if h is not None],
+            waiting=[_waiting(closed) for closed in self.in_flight.taken_out()],
+        )
 
-    def finished(self, connection: PhpConnection) -> None:
-        """The client will say no more: its unfinished line is gone, its begun request has no end."""
-        self._watched.pop(connection, None)
-        mid_line = connection.framer.inside_line
-        self._unfinished -= connection.framer.unfinished
-        if mid_line:
-            connection.framer = LineFramer()
-        self.in_flight.closed(connection, self.boottime(), mid_line)
+    def _let_go(self, connection: PhpConnection) -> Held | None:
+        """What the next process has to know of a connection; None for one whose client is gone."""
+        transport: Any = connection.transport
+        if connection.ended:
+            transport.abortConnection()
+            return None
+        request = self.in_flight.request_of(connection)
+        started, dropped = connection.framer.started
+        held = Held(
+            descriptor=transport.detach(),
+            unfinished=started,
+            dropped=dropped,
+            begin=request.body if request else None,
+            since=request.since if request else 0.0,
+            route=request.route if request else None,
+            over=connection.over,
+            watched=self.crowd.watches(connection),
+            silent=connection.silent or connection.unanswered > 0,
+        )
+        connection.connected = 0
+        self.crowd.finished(connection)
+        self.crowd.gone(connection)
+        return held
 
-    def gone(self, connection: PhpConnection) -> None:
-        """The connection is closed."""
-        uid = self.connections.pop(connection, None)
-        if uid is not None:
-            self._per_uid[uid] -= 1
-            if not self._per_uid[uid]:
-                del self._per_uid[uid]
+    def resume(self, state: SourceState) -> None:
+        """Go on where `suspend` stopped, in whichever process; the source listens already, on `state.listening`."""
+        if self._port is None:
+            raise RuntimeError(f"{self.name} does not listen")
+        for held in state.held:
+            connection = PhpConnection(self, self.crowd)
+            connection.over = held.over
+            transport = self._port.adopt(held.descriptor, connection)
+            connection.taken_up(transport, LineFramer.again(held.unfinished, held.dropped), held.silent)
+            self.crowd.taken_up(connection, held.watched)
+            if held.begin is not None:
+                request = _again(held.begin, connection.peer, held.since, held.route)
+                self.in_flight.begun_before(connection, request)
+        for waiting in state.waiting:
+            request = _again(waiting.begin, Peer(waiting.pid, waiting.uid), waiting.since, waiting.route)
+            self.in_flight.closed_before(Closed(request, waiting.at, waiting.mid_line))
 
-    def held_back(self, connection: PhpConnection, more: int, complete: bool) -> None:
-        """Bytes came: `more` of them wait for their newline, `complete` says that some line ended."""
-        self._unfinished += more
-        if complete and not connection.over:
-            self._watched.pop(connection, None)
-        if connection.framer.inside_line and connection not in self._watched:
-            self._watched[connection] = self._ticks + _TICKS
-        if self._unfinished > limits.LINES_UNFINISHED_BYTES:
-            largest = max(self.connections, key=lambda c: c.framer.unfinished)
-            self._drop(largest, "holds too much of a line that does not end")
-        if self.pipeline.journal.waiting_bytes > limits.APPENDS_WAITING_BYTES:
-            self._pause(True)
-
-    def _pause(self, paused: bool) -> None:
-        if self._paused != paused:
-            self._paused = paused
-            for connection in self.connections:
-                if connection.ended:
-                    continue
-                transport: Any = connection.transport
-                (transport.pauseProducing if paused else transport.resumeProducing)()
-
-    def _drop(self, connection: PhpConnection, why: str) -> None:
-        self._watched.pop(connection, None)
-        if not connection.over:
-            self.slow += 1
-            n = self._repeated.due(why, self.reactor.seconds())
-            if n:
-                _log.warn("{name}: {n} connections closed: a client {why}", name=self.name, n=n, why=why)
-        self.finished(connection)
-        connection.transport.abortConnection()  # type: ignore[union-attr]
+    # --- time -----------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """A second has passed in which lines could be read."""
-        if self._paused:
-            if self.pipeline.journal.waiting_bytes <= limits.APPENDS_WAITING_BYTES // 2:
-                self._pause(False)
-        else:
-            self._ticks += 1
-            while self._watched:
-                connection, until = next(iter(self._watched.items()))
-                if until > self._ticks:
-                    break
-                self._drop(connection, "did not finish a line in time")
+        """A second has passed."""
+        self.crowd.tick()
         due = self.in_flight.due(self.boottime())
         if due:
+            self._judging += 1
             judging = Deferred.fromCoroutine(self._judge(due))
             judging.addErrback(lambda failure: _log.failure("died requests were not written down", failure))
+            judging.addBoth(self._judged)
+
+    def _judged(self, _: None) -> None:
+        self._judging -= 1
 
     async def _judge(self, due: list[Closed]) -> None:
         alive = await self.pipeline.run(
@@ -292,8 +306,7 @@ class PhpSource:
 
         def done(_: None) -> None:
             connection.settle(owed, byte, id_)
-            if self._paused and self.pipeline.journal.waiting_bytes <= limits.APPENDS_WAITING_BYTES // 2:
-                self._pause(False)
+            self.crowd.relieved()
 
         def failed(failure: Failure) -> None:
             connection.settle(owed, None)
@@ -302,7 +315,30 @@ class PhpSource:
         written.addCallbacks(done, failed)
         written.addErrback(lambda failure: _log.failure("an answer failed", failure))
 
+    def finished(self, connection: PhpConnection, mid_line: bool) -> None:
+        """The client will say no more: its begun request has no end."""
+        self.in_flight.closed(connection, self.boottime(), mid_line)
+
     def acks_read(self, ids: deque[str]) -> None:
         """The client has read these."""
         while ids:
             self.pipeline.unread.read(ids.popleft())
+
+
+def _waiting(closed: Closed) -> Waiting:
+    request = closed.request
+    return Waiting(
+        begin=request.body,
+        pid=request.peer.pid,
+        uid=request.peer.uid,
+        since=request.since,
+        at=closed.at,
+        mid_line=closed.mid_line,
+        route=request.route,
+    )
+
+
+def _again(begin: bytes, peer: Peer, since: float, route: str | None) -> Open:
+    """A begun request from its begin line, which was read once already."""
+    read = reading.read_line(begin, 0)
+    return Open(read.id, read.message, begin, peer, since, route)

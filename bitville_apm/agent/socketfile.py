@@ -16,6 +16,8 @@ from pathlib import Path
 
 import attrs
 
+from bitville_apm import limits
+
 
 class CannotListen(Exception):
     """Why a socket cannot be made, and what to do."""
@@ -40,13 +42,28 @@ def lock(path: Path) -> int:
     return descriptor
 
 
+def _adopted(descriptor: int) -> socket.socket:
+    """A listening UNIX socket that was handed to this process. Raises `CannotListen` for anything else."""
+    try:
+        handed = socket.socket(fileno=descriptor)
+    except OSError as error:
+        raise CannotListen(f"descriptor {descriptor}: {error.strerror}; hand over a listening UNIX socket") from None
+    listens = handed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if (handed.family, handed.type, listens) != (socket.AF_UNIX, socket.SOCK_STREAM, 1):
+        handed.detach()
+        raise CannotListen(f"descriptor {descriptor}: not a listening UNIX stream socket; hand over one of those")
+    handed.set_inheritable(False)
+    handed.setblocking(False)
+    return handed
+
+
 @attrs.define(eq=False)
 class SocketFile:
     """A socket's path with the mode and group it is to have.
 
     `inherited` is a descriptor that listens there already, from before a re-execution or from a supervisor; -1: the
     socket is still to be made. `lent`: the file is the supervisor's, who made it, gave it its mode and removes it;
-    nothing here touches it then.
+    nothing here touches it then. `held` is the descriptor of its lock.
     """
 
     path: Path
@@ -54,7 +71,30 @@ class SocketFile:
     group: str
     inherited: int = -1
     lent: bool = False
-    _lock: int = -1
+    held: int = -1
+
+    def listen(self) -> socket.socket:
+        """The listening socket: nobody can connect before it has its group and mode. Raises `CannotListen`."""
+        if self.inherited >= 0:
+            return _adopted(self.inherited)
+        self.claim()
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with self.private():
+                listening.bind(str(self.path))
+            self.open_up()
+            listening.setblocking(False)
+            listening.listen(limits.LISTEN_BACKLOG)
+        except OSError as error:
+            listening.close()
+            self.release()
+            raise CannotListen(f"{self.path}: {error.strerror or error}") from None
+        except CannotListen:
+            listening.close()
+            self.remove()
+            self.release()
+            raise
+        return listening
 
     def claim(self) -> None:
         """Make sure that nobody else listens there, and that the path is free. Raises `CannotListen`.
@@ -64,7 +104,7 @@ class SocketFile:
         if self.inherited >= 0:
             return
         self._group_id()
-        self._lock = lock(self.path.with_name(self.path.name + ".lock"))
+        self.held = lock(self.path.with_name(self.path.name + ".lock"))
         try:
             self._clear()
         except OSError as error:
@@ -128,6 +168,6 @@ class SocketFile:
 
     def release(self) -> None:
         """Let another agent have it."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        if self.held >= 0:
+            os.close(self.held)
+            self.held = -1

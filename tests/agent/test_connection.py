@@ -42,7 +42,7 @@ class Listener:
 
 @contextlib.contextmanager
 def connected() -> Iterator[tuple[PhpConnection, Wire]]:
-    connection, wire = PhpConnection(Listener()), Wire()
+    connection, wire = PhpConnection(Listener(), Listener()), Wire()
     connection.transport = wire  # type: ignore[assignment]
     connection.connected = 1
     with wire.ours, wire.theirs:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,83 +13,16 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
 
 from bitville_apm import limits
-from bitville_apm.agent.disk import Disk
-from bitville_apm.agent.journal import Journal
-from bitville_apm.agent.listener import PhpSource
-from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.processes import alive
-from bitville_apm.agent.quarantine import Quarantine
 from bitville_apm.agent.socketfile import CannotListen, SocketFile, lock
 from tests.agent.rig import begin_line, end_line
-from tests.agent.test_journal import at_once
+from tests.agent.source_rig import SourceCase, an_id, passing
 
 
-def an_id() -> str:
-    return str(uuid.uuid4())
-
-
-async def passing(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Let the reactor turn until the condition holds."""
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "not in time"
-        await deferLater(reactor, 0.005)  # type: ignore[arg-type]
-
-
-class ListenerTests(TestCase):
+class ListenerTests(SourceCase):
     """A source on a socket of its own; its clock is the reactor's, its ticks come when the test says so."""
-
-    timeout = 60
-
-    def setUp(self) -> None:
-        self.directory = Path(self.mktemp()).absolute()
-        self.directory.mkdir(parents=True)
-        self.path = Path(f"/tmp/bv-{uuid.uuid4().hex[:8]}.sock")
-        self.addCleanup(lambda: Path(f"{self.path}.lock").unlink(missing_ok=True))
-        self.boottime = 1000.0
-        self.living = False
-        self.journal = Journal(Disk(self.directory / "journal", "never"), at_once, reactor)  # type: ignore[arg-type]
-        forward: Any = None
-        self.pipeline = Pipeline(
-            "default",
-            self.journal,
-            forward,
-            Quarantine(self.directory / "quarantine"),
-            at_once,
-            reactor,  # type: ignore[arg-type]
-            time.time,
-        )
-        self.source = PhpSource(
-            "php",
-            reactor,
-            SocketFile(self.path, 0o660, ""),
-            self.pipeline,
-            lambda: self.boottime,
-            lambda pid, since: self.living,
-        )
-        self.source.listen()
-        self.addCleanup(self.stop)
-
-    async def stop(self) -> None:
-        await self.source.stop()
-        await passing(lambda: not self.source.connections)
-
-    def client(self) -> socket.socket:
-        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        client.settimeout(10)
-        self.addCleanup(client.close)
-        client.connect(str(self.path))
-        return client
-
-    async def received(self, client: socket.socket, n: int = 1) -> bytes:
-        answer: bytes = await deferToThread(client.recv, n)
-        return answer
-
-    async def records(self) -> list[str]:
-        return [r.entry.id for r in await self.journal.take(500, limits.BATCH_BYTES)]
 
     async def test_begin_route_end_is_answered_and_journalled(self) -> None:
         """wire.md 1: one byte for the end, none for begin and route; the pid is the kernel's (DAEMON-07)."""
@@ -99,14 +31,14 @@ class ListenerTests(TestCase):
         client.sendall(begin_line(id_) + b"\n")
         client.sendall(b'{"t":"route","id":"%b","route":"/a"}\n' % id_.encode())
         await passing(lambda: self.source.lines == 2)
-        (connection,) = self.source.connections
+        (connection,) = self.source.crowd.connections
         assert (connection.peer.pid, connection.peer.uid) == (os.getpid(), os.getuid())
         assert len(self.source.in_flight) == 1
         client.sendall(end_line(id_) + b"\n")
         assert await self.received(client) == b"+"
         assert len(self.source.in_flight) == 0
         client.close()
-        await passing(lambda: not self.source.connections)
+        await passing(lambda: not self.source.crowd.connections)
         assert await self.records() == [id_]
         assert not self.pipeline.unread.knows(id_, reactor.seconds())  # type: ignore[attr-defined]
 
@@ -121,7 +53,7 @@ class ListenerTests(TestCase):
         await passing(lambda: self.pipeline.ledger.journalled == 2)
         await deferLater(reactor, 0.05)  # type: ignore[arg-type]
         client.close()
-        await passing(lambda: not self.source.connections)
+        await passing(lambda: not self.source.crowd.connections)
         for id_ in (early, late):
             assert self.pipeline.unread.knows(id_, reactor.seconds())  # type: ignore[attr-defined]
 
@@ -214,18 +146,18 @@ class ListenerTests(TestCase):
         for _ in range(int(limits.LINE_START_S) + 1):
             drip.sendall(b"x")
             await deferLater(reactor, 0.02)  # type: ignore[arg-type]
-            assert len(self.source.connections) == 3
+            assert len(self.source.crowd.connections) == 3
             self.source.tick()
         assert await self.received(silent) == b""
         assert await self.received(drip) == b""
-        assert len(self.source.connections) == 1
+        assert len(self.source.crowd.connections) == 1
         running.sendall(b"{")
-        await passing(lambda: self.source._unfinished == 1)
+        await passing(lambda: self.source.crowd.unfinished == 1)
         for _ in range(int(limits.LINE_START_S) + 2):
             self.source.tick()
         assert await self.received(running) == b""
-        assert self.source.slow == 3
-        assert self.source._unfinished == 0
+        assert self.source.crowd.slow == 3
+        assert self.source.crowd.unfinished == 0
 
     async def test_unfinished_lines_are_bounded_together(self) -> None:
         """The connection that holds most of an endless line goes, the others stay and are served."""
@@ -233,15 +165,15 @@ class ListenerTests(TestCase):
         big, small = self.client(), self.client()
         small.sendall(b'{"t":')
         await deferToThread(big.sendall, b"x" * 90_000)
-        await passing(lambda: self.source._unfinished > 90_000)
+        await passing(lambda: self.source.crowd.unfinished > 90_000)
         with self.subTest("the next bytes are too many"):
             try:
                 await deferToThread(big.sendall, b"x" * 20_000)
                 assert await self.received(big) == b""
             except OSError:
                 pass
-        await passing(lambda: len(self.source.connections) == 1)
-        assert self.source._unfinished == 5
+        await passing(lambda: len(self.source.crowd.connections) == 1)
+        assert self.source.crowd.unfinished == 5
 
     async def test_more_than_can_be_held_are_read_and_answered(self) -> None:
         """wire.md 1: beyond the limit of one user a connection is answered, but not held for long."""
@@ -257,8 +189,8 @@ class ListenerTests(TestCase):
         for _ in range(int(limits.LINE_START_S) + 1):
             self.source.tick()
         assert await self.received(over) == b""
-        assert (self.source.turned_away, self.source.slow) == (1, 0)
-        assert len(self.source.connections) == 2
+        assert (self.source.crowd.turned_away, self.source.crowd.slow) == (1, 0)
+        assert len(self.source.crowd.connections) == 2
 
     async def test_senders_are_held_back_while_the_disk_is(self) -> None:
         """Beyond 32 MiB of lines not yet written nothing is read, and nobody is blamed for being slow."""
@@ -274,7 +206,7 @@ class ListenerTests(TestCase):
         first, second = self.client(), self.client()
         for _ in range(15):
             first.sendall(end_line() + b"\n")
-        await passing(lambda: self.source._paused)
+        await passing(lambda: self.source.crowd.paused)
         second.sendall(end_line() + b"\n")
         third = self.client()
         third.sendall(end_line() + b"\n")
@@ -283,7 +215,7 @@ class ListenerTests(TestCase):
             await deferLater(reactor, 0.005)  # type: ignore[arg-type]
         assert self.source.health()["status"] == "degraded"
         read = self.source.lines
-        assert len(self.source.connections) == 3
+        assert len(self.source.crowd.connections) == 3
 
         def write() -> bool:
             while slow:
@@ -293,7 +225,7 @@ class ListenerTests(TestCase):
 
         await passing(write)
         assert self.source.lines == 17 > read
-        assert self.source.slow == 0
+        assert self.source.crowd.slow == 0
         for client in (second, third):
             assert await self.received(client) == b"+"
 
