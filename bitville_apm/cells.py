@@ -201,6 +201,14 @@ def add_functions(tables: Tables, functions: Sequence[Own], spent: Looked, ended
                 held.max_us = function.us
 
 
+def add_looked(held: Columns, part: Looked) -> None:
+    """Add what looks saw to a value's columns."""
+    held.cpu_us += part.cpu_us
+    held.queue_us += part.queue_us
+    held.blocked_s += part.blocked_s
+    held.waiting_s += part.waiting_s
+
+
 def cell(tables: Tables, dimension: str, value: str) -> Columns:
     """The columns of one value, made when there are none yet."""
     table = tables.get(dimension)

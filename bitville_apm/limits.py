@@ -86,6 +86,9 @@ HOLD_S = 60.0
 """A refused key is tried again after this long, or as soon as its file changes."""
 IDLE_LINK_S = 60.0
 """An unused connection to the collector is closed before the collector does it (IDLE_TIMEOUT_S)."""
+REFUSED_IN_A_ROW = 10
+"""Single items refused one after another (400, 413) without one taken between them: then it is not the items' fault
+but something on the way, and one a HOLD_S is tried before a whole journal ends in quarantine."""
 QUARANTINE_FILES = 1000
 QUARANTINE_BYTES = 64 * MIB
 """Refused items kept for a person to look at; oldest out first."""
@@ -136,6 +139,8 @@ CHECK_S = 60.0
 """What a check of configuration and code in a process of its own may take; on an idle machine it is a second."""
 HANDOVER_S = 5.0
 """What the batch in flight and the answers still owed may take, each, before the process is replaced."""
+RESTART_ANSWER_S = 0.1
+"""Between the answer to the one who asked for a restart, and the restart."""
 RESTART_BACKLOG = 65_535
 """Clients that may wait while no process accepts; the kernel takes its own net.core.somaxconn if that is less."""
 CONTROL_LINE_BYTES = 16 * KIB
@@ -254,6 +259,9 @@ SEARCH_DEFAULT = 50
 TOP_LIMIT = 200
 MINUTES_WINDOW_S = 6 * 3600
 """Longest range answered from minute rolls; longer ones are widened to whole hours."""
+URL_MATCHES = 1000
+"""URLs of a day that contain what is searched, up to which they are looked at one by one. Where there are more, one in
+a few hundred rows matches, and walking the rows in order finds a page sooner."""
 URL_CHARACTERS = 2048
 """Of a URL, what is stored for search; the record itself keeps it whole."""
 READERS = 2
@@ -290,6 +298,12 @@ PAGE_BYTES = 16 * KIB
 """A page of a database file: saves a fifth against SQLite's 4 KiB with records of this size (measured)."""
 PAYLOAD_LEVEL = 3
 """zstd level of stored records: 25 to 35 µs for 8 KB."""
+DICTIONARY_BYTES = 110 * KIB
+"""Size of a day's zstd dictionary: twice the size saves 1 % more (measured)."""
+DICTIONARY_RECORDS = 1000
+"""Records a dictionary is learned from, and after which a day learns its own: half a second in a thread."""
+DICTIONARY_SAMPLE_BYTES = 16 * KIB
+"""Of one such record: a single large one must not be all that is learned."""
 END_BEFORE_RECV_S = 6 * 86_400
 """A record counts in the minute of its end, but at most this long before it was received (wire.md 6)."""
 BUSY_S = 5.0

@@ -1,0 +1,230 @@
+"""The open frames of one pipeline: what the journal took and what looks saw, added up by window (wire.md 6). Pure.
+
+An *epoch* is what one sealing covers: the records of one run of the journal, in its order and without gaps, that
+came while a window of ten seconds was the current one. Most of them ended in that window; those that ended earlier
+go into late parts. A record belongs to the next epoch if it came after the end of the window, or once the next
+epoch has begun.
+
+    record ─▶ last epoch ─▶ its window, or an older one ─┐
+    look ───▶ last epoch ─▶ the current window           ├─ due ─▶ frames, one a window, all or none
+    (epochs before it wait to be written, oldest first) ─┘
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from bitville_apm import cells, limits
+from bitville_apm.agent import frames
+from bitville_apm.agent.frames import Kept, Part, Said
+from bitville_apm.agent.inflight import Open
+from bitville_apm.agent.lived import Lived
+from bitville_apm.agent.segment import Place
+from bitville_apm.agent.window import Window, window_of
+from bitville_apm.cells import Columns, Looked, Tables
+from bitville_apm.profile import Own
+from bitville_apm.requests import Request
+
+PHP_OUTSIDE = "~php"
+"""The endpoint of PHP processes that are in no request."""
+
+
+@attrs.frozen
+class Task:
+    """What one look saw of one process: in a begun request, or (None) of PHP outside one."""
+
+    request: Open | None
+    spent: Looked
+
+
+@attrs.define(eq=False)
+class Epoch:
+    """`at` is its own window, `opened` monotonic seconds, `first` and `last` the records it covers."""
+
+    at: int
+    opened: float
+    windows: dict[int, Window] = attrs.Factory(dict)
+    first: Place | None = None
+    last: Place | None = None
+    closed: bool = False
+
+    @property
+    def end(self) -> int:
+        """When its own window ends."""
+        return self.at + limits.WINDOW_S
+
+    @property
+    def full(self) -> bool:
+        """Whether it touches as many windows as are added up at once."""
+        return len(self.windows) >= limits.WINDOWS_HELD
+
+    def takes(self, at: float, run: int | None) -> bool:
+        """Whether something that came at `at` (unix seconds) belongs to it; of a record also its run decides."""
+        same_run = run is None or self.first is None or self.first[0] == run
+        return at < self.end and same_run and not self.full and not self.closed
+
+    def window(self, at: int) -> Window:
+        """One of its windows."""
+        found = self.windows.get(at)
+        if found is None:
+            found = self.windows[at] = Window(at)
+        return found
+
+    def covers(self, place: Place) -> None:
+        """A record is in it."""
+        self.first = self.first or place
+        self.last = place
+
+
+@attrs.define(eq=False)
+class Rollup:
+    """Times are unix seconds, but for `opened` and `due`, which also need a clock that nobody can set."""
+
+    epochs: deque[Epoch] = attrs.Factory(deque)
+    forgotten: int = 0
+    _lived: dict[str, Lived] = attrs.Factory(dict)
+    _died: dict[str, tuple[float, int]] = attrs.Factory(dict)
+    _kept: Kept = attrs.Factory(dict)
+
+    # --- adding ---------------------------------------------------------------------------------------------
+
+    def record(self, request: Request, functions: Sequence[Own], place: Place, received: float, steady: float) -> None:
+        """A finished request that the journal has taken. In the order of their places."""
+        epoch = self._epoch(received, steady, place[0])
+        epoch.covers(place)
+        ended = min(max(request.end, received - limits.END_BEFORE_RECV_S), received)
+        window = epoch.window(window_of(ended))
+        died = self._died.pop(request.id, None)
+        lived = self._lived.pop(request.id, None)
+        if request.died:
+            self._died[request.id] = (received, round(request.ms * 1000))
+        if died is not None:
+            window.merge(_without_death(request, died[1], lived))
+        elif lived is None:
+            window.add(request, functions)
+        else:
+            window.add(request, functions, lived.given)
+        if lived is not None:
+            lived.ended(request)
+            self._spread(epoch, lived, request, functions, window.at)
+
+    def passed(self, place: Place, received: float, steady: float) -> None:
+        """A record that counts nowhere; it is covered like the others."""
+        self._epoch(received, steady, place[0]).covers(place)
+
+    def look(self, now: float, steady: float, elapsed: float, tasks: Sequence[Task], counted: dict[str, float]) -> None:
+        """One look at all processes of this pipeline, `elapsed` seconds after the one before.
+
+        `counted` are the host's numbers of this second (`seconds` of the frame).
+        """
+        window = self._epoch(now, steady).window(window_of(now))
+        window.secs = min(limits.WINDOW_S, window.secs + elapsed)
+        window.second(now, **counted)
+        missed = round(elapsed) - 1
+        if missed > 0:
+            window.lost["looks"] = window.lost.get("looks", 0) + missed
+        for task in tasks:
+            request = task.request
+            if request is None:
+                cells.add_looked(cells.cell(window.tables, "endpoint", PHP_OUTSIDE), task.spent)
+                continue
+            lived = self._lived.get(request.id)
+            if lived is None:
+                lived = self._lived[request.id] = Lived(request.id, ())
+            lived.begun(request.begin, request.route)
+            lived.seen = now
+            window.look(lived, task.spent)
+
+    def load(self, now: float, steady: float, add: bool = False, **numbers: float) -> None:
+        """Numbers of the host in the frame's `load`: the largest of the window, or (`add`) their sum."""
+        load = self._epoch(now, steady).window(window_of(now)).load
+        for name, number in numbers.items():
+            load[name] = load.get(name, 0) + number if add else max(load.get(name, 0), number)
+
+    def lost(self, now: float, steady: float, **numbers: float) -> None:
+        """What is missing from the window (the frame's `lost`)."""
+        lost = self._epoch(now, steady).window(window_of(now)).lost
+        for name, number in numbers.items():
+            lost[name] = lost.get(name, 0) + number
+
+    def cell(self, at: float, now: float, steady: float, dimension: str, value: str, columns: Columns) -> None:
+        """Add columns to one value in the window of `at`."""
+        self._epoch(now, steady).window(window_of(at)).merge({dimension: {value: columns}})
+
+    def _epoch(self, at: float, steady: float, run: int | None = None) -> Epoch:
+        if not self.epochs or not self.epochs[-1].takes(at, run):
+            self.epochs.append(Epoch(window_of(at), steady))
+        return self.epochs[-1]
+
+    def _spread(self, epoch: Epoch, lived: Lived, request: Request, functions: Sequence[Own], end_at: int) -> None:
+        """The functions of a request that looks have seen, in each window it lived in."""
+        rest = Looked(
+            max(0, (request.cpu_us or 0) - lived.given.cpu_us), max(0, (request.queue_us or 0) - lived.given.queue_us)
+        )
+        for at, own, spent in lived.spread(functions, rest, end_at):
+            epoch.window(at).functions(request.endpoint, own, spent, at == end_at)
+
+    # --- sealing --------------------------------------------------------------------------------------------
+
+    def due(self, now: float, steady: float) -> Epoch | None:
+        """The oldest epoch, when it is time to write it.
+
+        A clock that was set is no reason to wait: an epoch is not open longer than its window lasts.
+        """
+        if not self.epochs:
+            return None
+        epoch = self.epochs[0]
+        long = limits.WINDOW_S + limits.SEAL_AFTER_S
+        over = epoch.end + limits.SEAL_AFTER_S <= now or epoch.opened + long <= steady or epoch.full
+        return epoch if over else None
+
+    def parts(self, epoch: Epoch, name: Callable[[int], str]) -> list[Part]:
+        """An epoch as frames: late parts, oldest first, then its own window. `name` gives the id of the n-th.
+
+        The epoch takes nothing more. The same again when this is called again.
+        """
+        windows = [epoch.windows[at] for at in sorted(epoch.windows) if at != epoch.at]
+        if epoch.at in epoch.windows:
+            windows.append(epoch.windows[epoch.at])
+        epoch.closed = True
+        parts = []
+        covers = frames.covers(epoch.first, epoch.last) if epoch.first and epoch.last else None
+        for n, window in enumerate(windows):
+            window.flush()
+            said = Said(name(n), covers, n == len(windows) - 1, window.at != epoch.at)
+            body, kept = frames.encoded(window, said, self._kept)
+            if window.at == epoch.at:
+                self._kept = kept
+            parts.append(Part(said.id, body, window.requests))
+        return parts
+
+    def sealed(self, epoch: Epoch, now: float) -> None:
+        """It is written, durably."""
+        self.epochs.remove(epoch)
+        old = now - limits.LIVED_FORGOTTEN_S
+        for id_ in [id_ for id_, lived in self._lived.items() if lived.seen < old]:
+            del self._lived[id_]
+        for id_ in [id_ for id_, (at, _) in self._died.items() if at < old]:
+            del self._died[id_]
+
+    def bound(self) -> None:
+        """Forget the oldest epoch of looks when too many wait: those with records are in the journal anyway."""
+        looks = [epoch for epoch in list(self.epochs)[:-1] if epoch.first is None]
+        if len(self.epochs) > limits.EPOCHS_HELD and looks:
+            self.epochs.remove(looks[0])
+            self.forgotten += limits.WINDOW_S
+
+
+def _without_death(request: Request, died_us: int, lived: Lived | None) -> Tables:
+    """What the record of a request adds that was counted as died: everything but the request and its time then."""
+    tables: Tables = {}
+    cells.add_request(tables, request, [], lived.given if lived is not None else Looked())
+    for dimension in ("endpoint", "client", "agent", "release"):
+        for columns in tables.get(dimension, {}).values():
+            columns.requests = columns.errors = 0
+            columns.histogram = {}
+            columns.wall_us = max(0, columns.wall_us - died_us)
+    return tables
