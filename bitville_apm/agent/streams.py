@@ -289,8 +289,12 @@ class StreamPort:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in _NO_ROOM and not self.crowded():
-                    # The listening socket stays readable: without this the reactor would turn for nothing else.
+                if error.errno not in _NO_ROOM:
+                    continue
+                if not self._somebody_waits():  # the kernel says so before it looks
+                    return
+                if not self.crowded():
+                    # The socket stays readable: without a pause the reactor would turn for nothing else.
                     self.pause()
                     self._later = self.reactor.callLater(limits.ACCEPT_AGAIN_S, self.resume)
                     return
@@ -301,6 +305,11 @@ class StreamPort:
                 stream.begin()
             except Exception:  # noqa: BLE001 - one connection's error costs that connection, not all of them
                 self._failed(stream)
+
+    def _somebody_waits(self) -> bool:
+        waiting = select.poll()
+        waiting.register(self.listening, select.POLLIN)
+        return bool(waiting.poll(0))
 
     def _failed(self, stream: Stream) -> None:
         _log.failure("a connection is closed: its protocol failed")

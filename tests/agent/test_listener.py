@@ -174,6 +174,7 @@ class ListenerTests(SourceCase):
                 pass
         await passing(lambda: len(self.source.crowd.connections) == 1)
         assert self.source.crowd.unfinished == 5
+        assert self.source.health()["large"] == 1
 
     async def test_more_than_can_be_held_are_read_and_answered(self) -> None:
         """wire.md 1: beyond the limit of one user a connection is answered, but not held for long."""
@@ -191,6 +192,45 @@ class ListenerTests(SourceCase):
         assert await self.received(over) == b""
         assert (self.source.crowd.turned_away, self.source.crowd.slow) == (1, 0)
         assert len(self.source.crowd.connections) == 2
+
+    async def test_all_users_together_are_bounded_too(self) -> None:
+        """wire.md 1: beyond 4,096 in all, whoever comes is answered and not held."""
+        self.patch(limits, "CONNECTIONS_HELD", 1)
+        first, over = self.client(), self.client()
+        for client in (first, over):
+            client.sendall(begin_line(an_id()) + b"\n")
+        await passing(lambda: self.source.lines == 2)
+        assert len(self.source.in_flight) == 1
+        health = self.source.health()
+        assert (health["connections"], health["in_flight"], health["turned_away"]) == (2, 1, 1)
+        over.close()
+        await passing(lambda: len(self.source.crowd.connections) == 1)
+        assert self.source.in_flight.waiting == 0
+
+    async def test_reads_to_the_end_before_it_closes(self) -> None:
+        """wire.md 1: bytes left unread would reset the connection, and take an answer along."""
+        for over in (False, True):
+            self.patch(limits, "CONNECTIONS_HELD", 0 if over else 100)
+            client = self.client()
+            said = end_line() + b"\n" + b"y" * 3_000_000
+            sending = deferToThread(client.sendall, said)
+            assert await self.received(client) == b"+"
+            await sending
+            client.shutdown(socket.SHUT_WR)
+            assert await self.received(client) == b""
+
+    async def test_an_app_that_hangs_up_without_reading(self) -> None:
+        """wire.md 4: thousands of acks that nobody reads hold up nobody, and none of them counts as read."""
+        ids = [an_id() for _ in range(2000)]
+        rude, polite = self.client(), self.client()
+        await deferToThread(rude.sendall, b"".join(end_line(id_) + b"\n" for id_ in ids))
+        polite.sendall(end_line() + b"\n")
+        assert await self.received(polite) == b"+"
+        await passing(lambda: self.pipeline.ledger.journalled == 2001)
+        rude.close()
+        await passing(lambda: len(self.source.crowd.connections) == 1)
+        now = reactor.seconds()  # type: ignore[attr-defined]
+        assert all(self.pipeline.unread.knows(id_, now) for id_ in ids)
 
     async def test_senders_are_held_back_while_the_disk_is(self) -> None:
         """Beyond 32 MiB of lines not yet written nothing is read, and nobody is blamed for being slow."""
