@@ -1,7 +1,8 @@
-"""Sending one pipeline's journal to the collector: in order, one batch in flight, nothing dropped on the way.
+"""Sending one pipeline's journals to the collector: in order, one batch in flight, nothing dropped on the way.
 
-A flush comes every `flush_seconds` and as soon as a full batch waits. What was taken from the journal stays in
-hand until the collector has answered for it. Four things keep a flush from going on:
+A flush comes every `flush_seconds` and as soon as a full batch waits. What was taken from a journal stays in hand
+until the collector has answered for it (`outgoing.py`); a batch holds records of one journal only, and before each
+batch the first journal that has any is asked first. Four things keep a flush from going on:
 
 * the breaker is open (COMM-04): after 60 s one probe of one item is tried;
 * the collector asked for time (`Retry-After`);
@@ -24,7 +25,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from bitville_apm import breaker, files, limits
-from bitville_apm.agent.journal import Journal
+from bitville_apm.agent import outgoing
+from bitville_apm.agent.outgoing import Outgoing
 from bitville_apm.agent.quarantine import Quarantine
 from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.segment import Record
@@ -35,21 +37,14 @@ from bitville_apm.breaker import Breaker
 _log = Logger()
 
 
-@attrs.define
-class Sent:
-    """What became of the records since start."""
-
-    stored: int = 0
-    duplicate: int = 0
-    rejected: int = 0
-    failed_batches: int = 0
-
-
 @attrs.define(eq=False)
 class Forward:
-    """One pipeline's sender. `read_key` blocks, and gives an empty text while there is no key; `now` is unix s."""
+    """One pipeline's sender; `journals` in the order in which they are asked.
 
-    journal: Journal
+    `read_key` blocks, and gives an empty text while there is no key; `now` is unix seconds.
+    """
+
+    journals: Sequence[Outgoing]
     transmitter: Transmitter
     quarantine: Quarantine
     run: Run
@@ -59,13 +54,14 @@ class Forward:
     state_file: Path
     flush_seconds: float
     breaker_name: str = "central_listener"
-    sent: Sent = attrs.Factory(Sent)
     breaker: Breaker = attrs.field(factory=Breaker)
     held: str = ""
     keyless: bool = False
+    failed_batches: int = 0
+    _stuck: str = ""
+    _everything: bool = False
     _key: str = ""
-    _hand: list[Record] = attrs.Factory(list)
-    _most: int = limits.BATCH_ITEMS
+    _refused: int = 0
     _not_before: float = 0.0
     _held_until: float = 0.0
     _stop_at: float = math.inf
@@ -92,48 +88,65 @@ class Forward:
                 state=self.breaker.state,
                 n=self.breaker.failure_count,
             )
-        self.journal.on_durable = self._durable
+        for journal in self.journals:
+            journal.journal.on_durable = self._durable
         self._loop = LoopingCall(self.flush)
         self._loop.clock = self.clock
         self._loop.start(self.flush_seconds, now=True)
 
     async def stop(self) -> None:
         """Send what the breaker allows and the time lasts, then stop."""
-        if self._loop is not None and self._loop.running:
-            self._loop.stop()
-        self.journal.on_durable = lambda: None
-        try:
-            await self.journal.sync()
-        except OSError as error:
-            _log.error("journal: fsync failed: {error}", error=error)
-        before = self.sent.stored + self.sent.duplicate
+        self._end_flushes()
+        for journal in self.journals:
+            try:
+                await journal.journal.sync()
+            except OSError as error:
+                _log.error("journal: fsync failed: {error}", error=error)
+        before = self.pending
         self._stop_at = self.clock.seconds() + limits.FLUSH_AT_STOP_S
-        await self._waited()
+        await self._waited(limits.FLUSH_AT_STOP_S)
         self.flush()
-        await self._waited()
-        _log.info(
-            "{n} flushed, {left} left on disk", n=self.sent.stored + self.sent.duplicate - before, left=self.pending
-        )
+        await self._waited(self._stop_at - self.clock.seconds())
+        _log.info("{n} flushed, {left} left on disk", n=before - self.pending, left=self.pending)
         await self.transmitter.close()
 
-    async def _waited(self) -> None:
+    async def pause(self) -> None:
+        """Stop after the batch in flight, or without its answer after 5 s: it is sent again, and known then."""
+        self._end_flushes()
+        self._stop_at = self.clock.seconds()
+        await self._waited(limits.HANDOVER_S)
+
+    def _end_flushes(self) -> None:
+        if self._loop is not None and self._loop.running:
+            self._loop.stop()
+        for journal in self.journals:
+            journal.journal.on_durable = lambda: None
+
+    async def _waited(self, seconds: float) -> None:
         if self._flushing is not None:
             done: Deferred[None] = Deferred()
             self._flushing.addBoth(lambda _: done.callback(None))
-            left = max(0.1, self._stop_at - self.clock.seconds())
-            await done.addTimeout(left, self.clock, onTimeoutCancel=lambda result, _: None)
+            await done.addTimeout(max(0.1, seconds), self.clock, onTimeoutCancel=lambda result, _: None)
+
+    async def reset(self) -> None:
+        """By hand: close the breaker, forget what the collector asked for, and send."""
+        _log.info("breaker {name} reset", name=self.breaker_name)
+        self._not_before = self._held_until = 0.0
+        await self._set_breaker(self.breaker.succeeded())
+        self.flush()
 
     @property
     def pending(self) -> int:
         """Records that no collector has answered for."""
-        return len(self._hand) + self.journal.memory_count + self.journal.disk_count
+        return sum(journal.pending for journal in self.journals)
 
     @property
     def status(self) -> str:
         """For health: ok, degraded, failing."""
         if self.held:
             return "failing"
-        return "degraded" if self.keyless or self.breaker.failure_count or self.journal.failing else "ok"
+        failing = any(journal.journal.failing for journal in self.journals)
+        return "degraded" if self.keyless or self.breaker.failure_count or self._stuck or failing else "ok"
 
     def statistics(self) -> dict[str, Any]:
         """The breaker and the sender in numbers, without the URL: health shows it to anybody on this machine."""
@@ -142,22 +155,24 @@ class Forward:
     # --- sending --------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Send everything that waits; nothing when a flush is under way."""
-        self._begin(everything=True)
+        """Send everything that waits; a flush that is under way goes on with it."""
+        self._everything = True
+        self._begin()
 
     def _durable(self) -> None:
-        if self.journal.has_batch() and not self.breaker.failure_count:
-            self._begin(everything=False)
+        if not self.breaker.failure_count and any(journal.is_due for journal in self.journals):
+            self._begin()
 
-    def _begin(self, everything: bool) -> None:
+    def _begin(self) -> None:
         if self._flushing is not None:
             return
         self._flushing = Deferred()
-        done = Deferred.fromCoroutine(self._send_all(everything))
+        done = Deferred.fromCoroutine(self._send_all())
         done.addErrback(self._flush_failed)
         done.addCallback(self._flushed)
 
     def _flush_failed(self, failure: Failure) -> None:
+        self._stuck = str(failure.value)
         n = self._repeated.due("flush", self.clock.seconds())
         if n and failure.check(OSError):
             _log.error("flush failed {n} times: {error}", n=n, error=failure.value)
@@ -165,31 +180,42 @@ class Forward:
             _log.failure("flush failed {n} times", failure, n=n)
 
     def _flushed(self, _: None) -> None:
-        flushing, self._flushing = self._flushing, None
+        flushing, self._flushing, self._everything = self._flushing, None, False
         if flushing is not None:
             flushing.callback(None)
 
-    async def _send_all(self, everything: bool) -> None:
+    async def _send_all(self) -> None:
         delivered = failed = 0
         while await self._may_send():
-            if not self._hand:
-                if not everything and not self.journal.has_batch():
-                    break
-                self._hand = await self.journal.take(limits.BATCH_ITEMS, limits.BATCH_BYTES)
-            if not self._hand:
+            journal = await self._next()
+            if journal is None:
                 break
             probing = self.breaker.state == "half_open"
-            part = self._hand[: 1 if probing else self._most]
-            outcome = await self.transmitter.send(part, self._key, self.journal.journal_id)
+            part = journal.hand[: 1 if probing else journal.most]
+            outcome = await self.transmitter.send(part, self._key, journal.journal.journal_id)
             if isinstance(outcome, Delivered):
-                await self._delivered(part, outcome)
+                await self._delivered(journal, part, outcome)
                 delivered += len(part)
             else:
                 failed += len(part)
-                if not await self._failed(part, outcome):
+                if not await self._failed(journal, part, outcome):
                     break
+        self._stuck = ""
         if delivered or failed:
             _log.info("{n} sent, {m} failed", n=delivered, m=failed)
+
+    async def _next(self) -> Outgoing | None:
+        """The journal whose turn it is, a batch in hand. One that cannot be read does not stop the others."""
+        trouble: OSError | None = None
+        for journal in self.journals:
+            try:
+                if (self._everything or journal.is_due) and await journal.fill():
+                    return journal
+            except OSError as error:
+                trouble = error
+        if trouble is not None:
+            raise trouble
+        return None
 
     async def _may_send(self) -> bool:
         changed = await self._read_key()
@@ -214,48 +240,45 @@ class Forward:
         before, self._key, self.keyless = self._key, key, not key
         return before != key
 
-    async def _delivered(self, part: Sequence[Record], answer: Delivered) -> None:
-        for rejected in answer.rejected:
-            if 1 <= rejected.line <= len(part):
-                await self._set_aside(part[rejected.line - 1], rejected)
-        self.sent.stored += answer.stored
-        self.sent.duplicate += answer.duplicate
-        self.sent.rejected += len(answer.rejected)
+    async def _delivered(self, journal: Outgoing, part: Sequence[Record], answer: Delivered) -> None:
+        became, kept = outgoing.became_of(part, answer)
+        for record, why in kept:
+            await self._set_aside(record, why)
         self.held = ""
         self._not_before = 0.0
-        self._most = min(self._most * 2, limits.BATCH_ITEMS)
-        await self._done(part)
+        self._refused = 0
+        journal.most = min(journal.most * 2, limits.BATCH_ITEMS)
+        await journal.settle(part, became)
         await self._set_breaker(self.breaker.succeeded())
 
-    async def _failed(self, part: Sequence[Record], failed: Failed) -> bool:
+    async def _failed(self, journal: Outgoing, part: Sequence[Record], failed: Failed) -> bool:
         """What a failure leads to; gives back whether sending may go on at once."""
         now = self.clock.seconds()
-        if failed.kind == "too_large":
-            if len(part) > 1:
-                self._most = len(part) // 2
-                return True
-            await self._set_aside(part[0], Rejected(1, failed.reason))
-            self.sent.rejected += 1
-            await self._done(part)
+        at_fault = failed.kind in ("oversize", "invalid") and self._refused < limits.REFUSED_IN_A_ROW
+        if at_fault and len(part) > 1:
+            journal.most = len(part) // 2
             return True
-        self.sent.failed_batches += 1
+        if at_fault:
+            self._refused += 1
+            await self._set_aside(part[0], Rejected(1, failed.reason))
+            await journal.settle(part, outgoing.lost(part[0], failed.kind))
+            return True
+        self.failed_batches += 1
         n = self._repeated.due(failed.reason, now)
         if n:
             _log.warn("sending failed {n} times: {reason}", n=n, reason=failed.reason)
-        if failed.kind == "hold":
-            self.held = failed.reason
-            self._held_until = now + limits.HOLD_S
-        else:
+        if failed.kind == "breaker":
             self._not_before = now + failed.retry_after
             await self._set_breaker(self.breaker.failed(self.now(), now))
+        else:
+            # After a hold one more item may be at fault: a journal that begins with many such still moves.
+            self._refused = min(self._refused, limits.REFUSED_IN_A_ROW - 1)
+            self.held = failed.reason
+            self._held_until = now + limits.HOLD_S
         return False
 
     async def _set_aside(self, record: Record, why: Rejected) -> None:
         await self.run(self.quarantine.keep, int(self.now() * 1000), why.reason, why.fields, record.entry.body)
-
-    async def _done(self, part: Sequence[Record]) -> None:
-        del self._hand[: len(part)]
-        await self.journal.acked(part[-1])
 
     async def _set_breaker(self, changed: Breaker) -> None:
         before, self.breaker = self.breaker, changed

@@ -94,14 +94,14 @@ class Pipeline:
 
     def numbers(self) -> dict[str, Any]:
         """The ledger for `/health`: how what came in adds up, and what became of it."""
-        sent = self.forward.sent
+        sent = self.forward.journals[-1].became
         return {
             **attrs.asdict(self.ledger),
             "replayed": self.journal.replayed,
-            "forwarded": sent.stored + sent.duplicate + sent.rejected,
-            "stored": sent.stored,
-            "duplicate_at_collector": sent.duplicate,
-            "rejected": sent.rejected,
+            "forwarded": sent.all.records,
+            "stored": sent.stored.records,
+            "duplicate_at_collector": sent.duplicate.records,
+            "rejected": sent.quarantined.records,
             "pending": self.forward.pending,
             "corrupt": self.journal.lost,
         }

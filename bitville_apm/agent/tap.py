@@ -25,6 +25,7 @@ from bitville_apm.agent.health import Health
 from bitville_apm.agent.inflight import InFlight
 from bitville_apm.agent.journal import Journal
 from bitville_apm.agent.listener import PhpSource
+from bitville_apm.agent.outgoing import Outgoing
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.processes import alive
 from bitville_apm.agent.quarantine import Quarantine
@@ -134,7 +135,7 @@ def _pipeline(name: str, key: str, options: Options, reactor: Any, worker: Worke
     quarantine = Quarantine(state / "quarantine" / name)
     breaker_name = "central_listener" if name == "default" else f"central_listener-{name}"
     forward = Forward(
-        journal=journal,
+        journals=[Outgoing(journal)],
         transmitter=Transmitter(reactor, worker, time.time, link.url, settings.agent.host, options.policy),
         quarantine=quarantine,
         run=worker,

@@ -24,8 +24,8 @@ from bitville_apm import __version__, limits
 from bitville_apm.agent.segment import FRAMED, Record
 from bitville_apm.agent.worker import Run
 
-FailureKind = Literal["breaker", "hold", "too_large"]
-"""What a failure means: the collector is unwell; it does not want us; the batch must be made smaller."""
+FailureKind = Literal["breaker", "hold", "oversize", "invalid"]
+"""What a failure means: the collector is unwell; it does not want us; one of the items is too large, or at fault."""
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -132,7 +132,7 @@ class Transmitter:
             return Failed("breaker", f"no answer within {limits.REQUEST_TIMEOUT_S:g} s")
         except Exception as error:  # noqa: BLE001  # whatever the network does is a failure to count, not to raise
             return Failed("breaker", _reason(error))
-        return _outcome(status, retry_after, answer)
+        return _outcome(status, retry_after, answer, len(records))
 
     async def _post(self, body: bytes, key: str, journal_id: bytes) -> tuple[int, float, bytes]:
         response = await self._client.post(
@@ -163,19 +163,36 @@ def _compressed(records: Sequence[Record], host: str) -> bytes:
     return zstandard.ZstdCompressor(level=1).compress(lines(records, host))
 
 
-def _outcome(status: int, retry_after: float, answer: bytes) -> Delivered | Failed:
+def _outcome(status: int, retry_after: float, answer: bytes, items: int) -> Delivered | Failed:
     if 200 <= status < 300:
         try:
-            return _answer.decode(answer)
+            delivered = _answer.decode(answer)
         except msgspec.MsgspecError as error:
             return Failed("breaker", f"{status} with an answer that cannot be read: {error}")
+        if not _adds_up(delivered, items):
+            # Somebody else's 200, perhaps a proxy's: nothing may be let go of because of it.
+            return Failed("breaker", f"{status} with an answer that does not account for each of {items} items")
+        return delivered
     reason = f"{status} {_message(answer)}".strip()
     if status in (408, 429) or status >= 500:
         return Failed("breaker", reason, retry_after)
-    if status == 413 or (status == 400 and _message(answer)):
-        # 400 in the collector's own words: it could not read the body, so one of the items must be at fault.
-        return Failed("too_large", reason)
+    if status == 413:
+        return Failed("oversize", reason)
+    if status == 400 and _message(answer):
+        # In the collector's own words: it could not read the body, so one of the items must be at fault.
+        return Failed("invalid", reason)
     return Failed("hold", reason)
+
+
+def _adds_up(answer: Delivered, items: int) -> bool:
+    lines = {rejected.line for rejected in answer.rejected}
+    return (
+        answer.stored >= 0
+        and answer.duplicate >= 0
+        and answer.stored + answer.duplicate + len(answer.rejected) == items
+        and len(lines) == len(answer.rejected)
+        and all(1 <= line <= items for line in lines)
+    )
 
 
 def _message(answer: bytes) -> str:

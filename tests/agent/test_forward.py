@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
@@ -21,8 +22,10 @@ from bitville_apm import limits
 from bitville_apm.agent.disk import Disk
 from bitville_apm.agent.forward import Forward
 from bitville_apm.agent.journal import Journal
+from bitville_apm.agent.outgoing import Outgoing
 from bitville_apm.agent.quarantine import Quarantine
 from bitville_apm.agent.segment import Entry
+from bitville_apm.agent.totals import Count, Totals
 from bitville_apm.agent.transmitter import Transmitter, trust
 from tests.agent.certificate import certified
 from tests.agent.rig import KEY, Collector, end_line, free_port
@@ -41,10 +44,11 @@ class ForwardRig:
         self.wall = NOW
         self.key_file = key_file
         self.journal = Journal(Disk(directory / "journal", "never"), at_once, self.clock)
+        self.frames = Journal(Disk(directory / "journal" / "frames", "never"), at_once, self.clock)
         self.transmitter = Transmitter(reactor, at_once, lambda: NOW, url, "web1", trust(ca))
         self.quarantine = Quarantine(directory / "quarantine")
         self.forward = Forward(
-            journal=self.journal,
+            journals=[Outgoing(self.frames, at_once=True), Outgoing(self.journal)],
             transmitter=self.transmitter,
             quarantine=self.quarantine,
             run=at_once,
@@ -65,6 +69,7 @@ class ForwardRig:
 
     async def start(self) -> ForwardRig:
         await self.journal.start()
+        await self.frames.start()
         await self.forward.start()
         await self.settled()
         return self
@@ -78,16 +83,20 @@ class ForwardRig:
         self.clock.pump([seconds])
         await self.settled()
 
-    def append(self, *lines: bytes) -> list[str]:
+    def append(self, *lines: bytes, frames: bool = False) -> list[str]:
         ids = []
         for line in lines:
             ids.append(json.loads(line)["id"])
-            self.journal.append(Entry("end", ids[-1], int(NOW * 1000), line))
+            (self.frames if frames else self.journal).append(Entry("end", ids[-1], int(NOW * 1000), line))
         self.clock.advance(0)
         return ids
 
     def records(self, n: int) -> list[str]:
         return self.append(*(end_line() for _ in range(n)))
+
+    @property
+    def became(self) -> Totals:
+        return self.forward.journals[-1].became
 
     @property
     def status(self) -> tuple[str, str, int]:
@@ -139,7 +148,7 @@ class ForwardTests(TestCase):
         assert headers["bitville-journal"] == rig.journal.journal_id.hex()
         assert headers["bitville-sent"] == str(int(NOW * 1000))
         assert headers["bitville-agent"]
-        assert (rig.forward.pending, rig.forward.sent.stored) == (0, 3)
+        assert (rig.forward.pending, rig.became.stored) == (0, Count(3, 3))
 
     async def test_a_full_batch_does_not_wait(self) -> None:
         """500 records, or 1 MiB, go at once; what is left waits for the next flush."""
@@ -275,7 +284,7 @@ class ForwardTests(TestCase):
         assert self.collector.order == [i for i in ids if i != poison]
         (kept,) = (self.directory / "quarantine").glob("*.json")
         assert poison in json.loads(kept.read_text())["body"]
-        assert (rig.forward.sent.rejected, rig.forward.pending) == (1, 0)
+        assert (rig.became.dropped_oversize, rig.forward.pending) == (Count(1, 1), 0)
         assert rig.status == ("ok", "closed", 0)
 
     async def test_rejected_items_are_kept_for_a_person_and_block_nobody(self) -> None:
@@ -294,8 +303,137 @@ class ForwardTests(TestCase):
         assert {k["reason"] for k in kept} == {"invalid"}
         assert all(k["details"] == fields for k in kept)
         assert {json.loads(k["body"])["id"] for k in kept} == {ids[1], ids[3]}
-        assert (rig.forward.sent.stored, rig.forward.sent.rejected, rig.forward.pending) == (2, 2, 0)
+        assert (rig.became.stored, rig.became.quarantined, rig.forward.pending) == (Count(2, 2), Count(2, 2), 0)
         assert rig.status == ("ok", "closed", 0)
+
+    async def test_frames_go_first_and_each_batch_is_of_one_journal(self) -> None:
+        """design.md 4: a backlog of records does not hold up a frame; each journal has its own id and cursor, both
+        share one breaker, and what became of them is told apart.
+        """
+        rig = await self.rig()
+        self.collector.behaviour = lambda items: (500, {}, b"")
+        records = rig.records(3)
+        (first,) = rig.append(end_line(), frames=True)
+        await rig.settled()
+        assert self.collector.batches == [1], "a frame does not wait for the next flush"
+        for _ in range(4):
+            await rig.flush()
+        assert rig.status == ("degraded", "open", 5)
+        second = rig.append(end_line(), end_line(), frames=True)
+        await rig.flush(61.0)
+        assert self.collector.batches[5:] == [1], "one probe of one item, of all journals together"
+        self.collector.behaviour = lambda items: None
+        await rig.flush(61.0)
+        assert self.collector.order == [first, *second, *records]
+        assert self.collector.batches[6:] == [1, 2, 3]
+        named = [headers["bitville-journal"] for headers in self.collector.headers]
+        assert named[6:] == [rig.frames.journal_id.hex()] * 2 + [rig.journal.journal_id.hex()]
+        frames, whole = (journal.became.stored.records for journal in rig.forward.journals)
+        assert (frames, whole, rig.forward.pending) == (3, 3, 0)
+
+    async def test_a_frame_overtakes_a_backlog(self) -> None:
+        """Between two batches of records a frame that has come meanwhile is next."""
+        rig = await self.rig()
+        late: list[str] = []
+
+        def during(items: list[dict[str, Any]]) -> None:
+            if len(self.collector.batches) == 2:
+                reactor.callFromThread(lambda: late.extend(rig.append(end_line(), frames=True)))  # type: ignore[attr-defined]
+                time.sleep(0.1)
+
+        self.collector.behaviour = during
+        rig.forward.journals[1].most = 2
+        ids = rig.records(8)
+        await rig.flush()
+        assert self.collector.order.index(late[0]) < len(ids)
+        assert [i for i in self.collector.order if i not in late] == ids
+
+    async def test_a_journal_that_cannot_be_read_does_not_stop_the_other(self) -> None:
+        """An unreadable disk under one of them: the other is sent, and health says that something is wrong."""
+        rig = await self.rig()
+        rig.append(end_line(), frames=True)
+        await rig.settled()
+        rig.records(2)
+
+        take = Journal.take
+
+        async def unreadable(journal: Journal, items: int, most_bytes: int) -> list[Any]:
+            if journal is rig.frames:
+                raise OSError(5, "Input/output error")
+            return await take(journal, items, most_bytes)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Journal, "take", unreadable)
+            late = rig.append(end_line(), frames=True)
+            await rig.flush()
+            assert (len(self.collector.items), rig.status[0], rig.forward.pending) == (3, "degraded", 1)
+        await rig.flush()
+        assert (self.collector.order[-1:], rig.status) == (late, ("ok", "closed", 0))
+
+    async def test_what_became_of_each_record_is_told_apart(self) -> None:
+        """faults 9: stored, known, rejected, too large, expired; only what a person can mend goes to quarantine."""
+        rig = await self.rig()
+        ids = rig.records(9)
+        reasons = {2: "invalid", 3: "expired", 5: "oversize", 8: "clock", 9: "expired"}
+        answer = {
+            "stored": 3,
+            "duplicate": 1,
+            "rejected": [{"line": n, "id": None, "reason": why} for n, why in reasons.items()],
+        }
+        self.collector.behaviour = lambda items: (200, {}, json.dumps(answer).encode())
+        await rig.flush()
+        assert rig.became == Totals(
+            stored=Count(3, 3),
+            duplicate=Count(1, 1),
+            quarantined=Count(2, 2),
+            dropped_oversize=Count(1, 1),
+            dropped_expired=Count(2, 2),
+        )
+        kept = {json.loads(json.loads(p.read_text())["body"])["id"] for p in (self.directory / "quarantine").iterdir()}
+        assert kept == {ids[1], ids[4], ids[7]}
+        assert rig.status == ("ok", "closed", 0)
+
+    async def test_an_answer_that_does_not_account_for_each_item_is_none(self) -> None:
+        """A proxy's own 200, or a line nobody sent: nothing is let go of, and it counts as a failure."""
+        rig = await self.rig()
+        ids = rig.records(2)
+        answers: list[Any] = [
+            {"stored": 0},
+            {"stored": 3},
+            {"stored": 3, "duplicate": -1},
+            {"stored": 0, "rejected": [{"line": 1}, {"line": 1}]},
+        ]
+        for n, answer in enumerate(answers, 1):
+            self.collector.behaviour = lambda items, answer=answer: (200, {}, json.dumps(answer).encode())
+            await rig.flush()
+            assert rig.status == ("degraded", "closed", n)
+        assert rig.forward.pending == 2
+        self.collector.behaviour = lambda items: None
+        await rig.flush()
+        assert self.collector.order == ids
+
+    async def test_something_on_the_way_that_refuses_everything_does_not_empty_the_journal(self) -> None:
+        """A proxy that lets nothing large through answers 413 to single items too: after ten in a row it is not
+        their fault. Health fails, one a minute is tried, and what is left arrives when the proxy is mended.
+        """
+        for status in (413, 400):
+            rig = await self.rig(self.directory / str(status))
+            ids = rig.records(60)
+            self.collector.behaviour = lambda items, status=status: (status, {}, b'{"message":"too large"}')
+            for _ in range(11):
+                await rig.flush()
+            assert rig.status == ("failing", "closed", 0)
+            refused = limits.REFUSED_IN_A_ROW
+            assert rig.forward.pending == 60 - refused
+            await rig.flush(61.0)
+            refused += 1
+            assert rig.forward.pending == 60 - refused
+            self.collector.behaviour = lambda items: None
+            await rig.flush(61.0)
+            assert rig.status == ("ok", "closed", 0)
+            assert self.collector.order[-60 + refused :] == ids[refused:]
+            lost = Count(refused, refused)
+            assert (rig.became.dropped_oversize, rig.became.quarantined)[status == 400] == lost
 
     async def test_answers_that_cannot_be_read_are_failures_and_the_batch_is_sent_again(self) -> None:
         """An answer cut, too long, or no JSON: who knows what was stored; the same records come again."""

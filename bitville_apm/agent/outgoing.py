@@ -1,0 +1,84 @@
+"""One journal's way out: what the sender has in hand of it, and what became of each record once it is answered for.
+
+A pipeline has two of them, frames and records, and one collector: they take turns at one breaker (`forward.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from bitville_apm import limits
+from bitville_apm.agent.journal import Journal
+from bitville_apm.agent.segment import Record
+from bitville_apm.agent.totals import Count, Totals
+from bitville_apm.agent.transmitter import Delivered, Rejected
+
+
+@attrs.define(eq=False)
+class Outgoing:
+    """A journal to be sent. `at_once`: nothing in it waits for a full batch or the next flush.
+
+    `hand` is what was taken and is not answered for yet; `most` how many of it make a batch.
+    """
+
+    journal: Journal
+    at_once: bool = False
+    hand: list[Record] = attrs.Factory(list)
+    most: int = limits.BATCH_ITEMS
+    became: Totals = attrs.field(factory=Totals)
+
+    @property
+    def pending(self) -> int:
+        """Records that no collector has answered for."""
+        return len(self.hand) + self.journal.memory_count + self.journal.disk_count
+
+    @property
+    def is_due(self) -> bool:
+        """Whether what is there need not wait for the next flush."""
+        return bool(self.hand) or self.journal.has_batch() or (self.at_once and self.pending > 0)
+
+    async def fill(self) -> bool:
+        """Take a batch in hand unless there is one; whether there is now. Raises `OSError`."""
+        if not self.hand:
+            self.hand = await self.journal.take(limits.BATCH_ITEMS, limits.BATCH_BYTES)
+        return bool(self.hand)
+
+    async def settle(self, part: Sequence[Record], became: Totals) -> None:
+        """The first records in hand are answered for: the cursor moves, with what became of them."""
+        del self.hand[: len(part)]
+        self.became += became
+        await self.journal.acked(part[-1])
+
+
+def counted(records: Sequence[Record]) -> Count:
+    """How many, and the requests they stand for."""
+    return Count(len(records), len(records))
+
+
+def became_of(part: Sequence[Record], answer: Delivered) -> tuple[Totals, list[tuple[Record, Rejected]]]:
+    """What an answer that counts every record makes of them, and which are to be kept for a person.
+
+    The answer does not say which of the others were known already; the last ones are taken for those. It matters
+    to none of the sums that must balance.
+    """
+    rejected = {why.line: why for why in answer.rejected}
+    taken = [record for line, record in enumerate(part, 1) if line not in rejected]
+    stored, known = taken[: answer.stored], taken[answer.stored :]
+    totals = Totals(stored=counted(stored), duplicate=counted(known))
+    kept: list[tuple[Record, Rejected]] = []
+    for line, why in sorted(rejected.items()):
+        record = part[line - 1]
+        totals += lost(record, why.reason)
+        if why.reason != "expired":
+            kept.append((record, why))
+    return totals, kept
+
+
+def lost(record: Record, reason: str) -> Totals:
+    """A record that the collector will never have."""
+    one = Count(1, 1)
+    if reason == "expired":
+        return Totals(dropped_expired=one)
+    return Totals(dropped_oversize=one) if reason == "oversize" else Totals(quarantined=one)
