@@ -1,10 +1,11 @@
-"""The agent as one service: what starts and stops in which order, and what it says of itself."""
+"""The agent as one service: what starts and stops in which order, and how it comes to rest for another process."""
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from bitville_apm import __version__, limits
+from bitville_apm.agent.control import Control, Refused
+from bitville_apm.agent.handover import Handover
+from bitville_apm.agent.inherited import Inheritance
+from bitville_apm.agent.lifecycle import Lifecycle, NotRestarted
 from bitville_apm.agent.listener import PhpSource
 from bitville_apm.agent.pipeline import Pipeline
+from bitville_apm.agent.report import Report
 from bitville_apm.agent.socketfile import CannotListen, lock
 from bitville_apm.agent.spool import Spool
 from bitville_apm.agent.vitals import Vitals
 from bitville_apm.agent.worker import Worker
 
 _log = Logger()
-_WORSE = ("ok", "degraded", "failing")
 
 
 @attrs.define(eq=False, slots=False)
@@ -45,61 +50,91 @@ class AgentService(Service):
     health_address: str
     state: Path
     now: Callable[[], float]
+    inheritance: Inheritance
     vitals: Vitals = attrs.field(init=False)
-    started: float = 0.0
-    _health_port: IListeningPort | None = None
+    lifecycle: Lifecycle = attrs.field(init=False)
+    report: Report = attrs.field(init=False)
+    control: Control = attrs.field(init=False)
+    _lock: int = -1
+    _health_port: Any = None
     _loop: LoopingCall | None = None
-    _overflows: int = 0
+    _started: bool = False
+    _suspending: bool = False
+    _ended: bool = False
 
-    # --- life -----------------------------------------------------------------------------------------------
+    # --- start ----------------------------------------------------------------------------------------------
 
     def privilegedStartService(self) -> None:
         """Take the state directory and every address; `SystemExit` when one of them cannot be had."""
         try:
-            lock(self.state / "agent.lock")
+            self._lock = self._locked()
             for source in self.sources:
                 source.listen()
+                if source.file.inherited >= 0:
+                    source.file.open_up()
             outcome: list[IListeningPort | Failure] = []
             self.listen_health(self).addBoth(outcome.append)
             (port,) = outcome
             if isinstance(port, Failure):
                 raise CannotListen(f"health {self.health_address}: {port.getErrorMessage()}")
             self._health_port = port
+            self.control.listen()
         except CannotListen as error:
             _log.critical("cannot listen: {error}", error=error)
             for source in self.sources:
                 if source.listening:
-                    source.file.path.unlink(missing_ok=True)
+                    source.file.remove()
             raise SystemExit(1) from None
+
+    def _locked(self) -> int:
+        handed = self.inheritance.handed
+        descriptor = -1 if handed is None else handed.locks.get(str(self.state), -1)
+        return descriptor if descriptor >= 0 else lock(self.state / "agent.lock")
 
     def startService(self) -> None:
         """Say what runs, and begin."""
         Service.startService(self)
-        self.started = self.reactor.seconds()
+        self.report.started = self.reactor.seconds()
         for worker in self.workers:
             worker.start()
         _log.info(
             "Bitville APM agent {version} started: {sockets}; health {health}; "
-            "at most {n} records and {mb} MiB held in memory",
+            "at most {n} records and {mb} MiB held in memory; restart after {requests} requests or above {memory} MB",
             version=__version__,
             sockets=", ".join(f"{s.name} {s.file.path}" for s in self.sources),
             health=self.health_address,
             n=limits.MEMORY_RECORDS,
             mb=limits.MEMORY_BYTES // limits.MIB,
+            requests=self.lifecycle.max_requests,
+            memory=self.lifecycle.memory_mb,
         )
-        # Twisted's own handler would end the process by the signal itself, once all is stopped: exit code 0 instead.
-        self.reactor.callWhenRunning(signal.signal, signal.SIGTERM, self._terminated)
+        if self.inheritance.handed is not None:
+            self._take_up(self.inheritance.handed)
+        self.reactor.callWhenRunning(self._running)
         Deferred.fromCoroutine(self._start()).addErrback(self._not_started)
 
-    def _terminated(self, *_: object) -> None:
-        self.reactor.callFromThread(self._end)
+    def _take_up(self, handed: Handover) -> None:
+        """Go on with what the process before left."""
+        for source in self.sources:
+            state = self.inheritance.state(source.name, source.file.path)
+            if state is not None:
+                source.resume(state)
+        self.inheritance.close((source.name, source.file.path) for source in self.sources)
 
-    def _end(self) -> None:
-        _log.info("SIGTERM received")
-        # A disk that hangs holds up the journal's thread, and with it the end: the alarm ends the process then.
-        signal.alarm(limits.AGENT_STOP_S)
-        if self.running:
-            self.reactor.stop()
+    def _running(self) -> None:
+        # Twisted's own handler would end the process by the signal itself, once all is stopped: exit code 0 instead.
+        signal.signal(signal.SIGTERM, lambda *_: self.reactor.callFromThread(self._end))
+        signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(self._reload))
+        self.lifecycle.took_over()
+        handed = self.inheritance.handed
+        if handed is not None:
+            self.report.waited = self.reactor.seconds() - handed.since
+            _log.info(
+                "restarted because of {why}: {n} connections taken over, clients waited {s:.2f} s",
+                why=handed.why,
+                n=sum(len(state.held) for state in handed.sources),
+                s=self.report.waited,
+            )
 
     async def _start(self) -> None:
         for pipeline in self.pipelines:
@@ -109,13 +144,25 @@ class AgentService(Service):
         for spool in self.spools:
             spool.start()
         self.vitals.start()
-        self._loop = LoopingCall(self._say)
+        self.lifecycle.start()
+        self._loop = LoopingCall(self.report.say)
         self._loop.clock = self.reactor
         self._loop.start(limits.STATISTICS_S, now=False)
+        self._started = True
 
     def _not_started(self, failure: Failure) -> None:
         _log.failure("the agent could not start", failure)
         self.reactor.stop()
+
+    # --- stop -----------------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        _log.info("SIGTERM received")
+        # A disk that hangs holds up the journal's thread, and with it the end: the alarm ends the process then.
+        signal.alarm(limits.AGENT_STOP_S)
+        self._ended = True
+        if self.running and not self._suspending:
+            self.reactor.stop()
 
     def stopService(self) -> Deferred[None]:
         """Accept no more, answer what has begun, send what can be sent, make the rest durable."""
@@ -124,22 +171,28 @@ class AgentService(Service):
     async def _stop(self) -> None:
         _log.info("stopping")
         Service.stopService(self)
-        if self._loop is not None:
-            self._loop.stop()
-        self.vitals.stop()
-        for source in self.sources:
-            await source.stop_accepting()
-        await self._drain()
-        for spool in self.spools:
-            await spool.stop()
-        for source in self.sources:
-            await source.stop()
-        await gatherResults([Deferred.fromCoroutine(pipeline.stop()) for pipeline in self.pipelines])
+        await self.control.stop()
+        if not self._suspending:
+            self._stop_loops()
+            self.vitals.stop()
+            for source in self.sources:
+                await source.stop_accepting()
+            await self._drain()
+            for spool in self.spools:
+                await spool.stop()
+            for source in self.sources:
+                await source.stop()
+            await gatherResults([Deferred.fromCoroutine(pipeline.stop()) for pipeline in self.pipelines])
+            for worker in self.workers:
+                worker.stop()
         if self._health_port is not None:
             await maybeDeferred(self._health_port.stopListening)
-        for worker in self.workers:
-            worker.stop()
         _log.info("stopped")
+
+    def _stop_loops(self) -> None:
+        self.lifecycle.stop()
+        if self._loop is not None and self._loop.running:
+            self._loop.stop()
 
     async def _drain(self) -> None:
         """Let clients finish what they are saying, 2 s at most."""
@@ -152,77 +205,90 @@ class AgentService(Service):
             quiet = 0 if heard != lines or any(s.busy for s in self.sources) else quiet + 1
             lines = heard
 
-    # --- what it says of itself -----------------------------------------------------------------------------
+    # --- restart --------------------------------------------------------------------------------------------
 
-    @property
-    def requests(self) -> int:
-        """Records taken or refused since start."""
-        return sum(p.ledger.received for p in self.pipelines)
+    def busy(self) -> str:
+        """Why this is no moment for a restart; empty when it is one."""
+        if not self._started:
+            return "the agent is still starting"
+        if self.report.stalled_for > limits.STALLED_S:
+            return "the journal's disk does not answer"
+        failing = [p.journal.failing for p in self.pipelines if p.journal.failing]
+        if failing:
+            return f"the journal's disk refuses: {failing[0]}"
+        return "the agent is stopping" if self._ended else ""
 
-    @property
-    def stalled_for(self) -> float:
-        """Seconds that the slowest journal's write in hand has taken."""
-        now = self.reactor.seconds()
-        return max((p.journal.stalled_for(now) for p in self.pipelines), default=0.0)
+    async def suspend(self, why: str) -> Handover | None:
+        """Come to rest: nothing is lost, nobody is refused, clients wait. None when the agent was told to end."""
+        self._suspending = True
+        self._stop_loops()
+        for spool in self.spools:
+            await spool.stop()
+        await gatherResults([Deferred.fromCoroutine(p.forward.pause()) for p in self.pipelines])
+        syncing = [Deferred.fromCoroutine(p.journal.sync()) for p in self.pipelines]
+        await gatherResults([d.addErrback(lambda failure: failure.trap(OSError)) for d in syncing])
+        # From here on clients wait.
+        since = self.reactor.seconds()
+        states = await gatherResults([source.suspend() for source in self.sources])
+        await gatherResults([Deferred.fromCoroutine(p.journal.stop()) for p in self.pipelines])
+        self.vitals.stop()
+        for worker in self.workers:
+            worker.stop()
+        if self._ended:
+            for source in self.sources:
+                source.file.remove()
+            self.reactor.stop()
+            return None
+        for state in states:
+            with socket.socket(fileno=os.dup(state.listening)) as listening:
+                listening.listen(limits.RESTART_BACKLOG)
+        locks = {str(source.file.path): source.file.held for source in self.sources if source.file.held >= 0}
+        return Handover(
+            why=why,
+            restarts=self.lifecycle.restarts + 1,
+            at=self.now(),
+            since=since,
+            sources=states,
+            locks={**locks, str(self.state): self._lock},
+            lent=[str(source.file.path) for source in self.sources if source.file.lent],
+            health=os.dup(self._health_port.fileno()),
+            health_address=self.health_address,
+        )
 
-    def status(self) -> str:
-        """The worst of all parts."""
-        states = [p.forward.status for p in self.pipelines]
-        states += [s.health()["status"] for s in self.sources]
-        states += ["degraded" for s in self.spools if s.failing]
-        if self.stalled_for > limits.STALLED_S:
-            states.append("degraded")
-        return max(states, key=_WORSE.index, default="ok")
+    def _reload(self) -> None:
+        _log.info("SIGHUP received")
+        self.lifecycle.begin("new configuration")
 
-    def snapshot(self) -> Mapping[str, Any]:
-        """The body of `/health` (DAEMON-11). Limits of restarts are null: it does not restart itself."""
-        first = self.pipelines[0]
-        sources = {s.name: s.health() for s in self.sources}
-        for spool, source in zip(self.spools, self.sources, strict=True):
-            sources[source.name]["spool"] = spool.health()
+    # --- commands of the control socket ---------------------------------------------------------------------
+
+    def commands(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]]:
+        """What `bitville agent` can ask for, by name (`control.Command`)."""
         return {
-            "status": self.status(),
-            "timestamp": datetime.fromtimestamp(self.now(), timezone.utc).isoformat(),
-            "uptime_seconds": round(self.reactor.seconds() - self.started, 1),
-            "version": __version__,
-            "stats": {
-                "worker": {
-                    "request_count": self.requests,
-                    "memory_usage_mb": round(self.vitals.memory_mb, 1),
-                    "memory_limit_mb": None,
-                    "gc_runs": self.vitals.gc_runs,
-                    "max_requests": None,
-                },
-                "buffer": {
-                    "memory_buffer_count": sum(p.journal.memory_count for p in self.pipelines),
-                    "memory_buffer_limit": limits.MEMORY_RECORDS,
-                    "disk_overflow_count": sum(p.journal.disk_count for p in self.pipelines),
-                    "disk_buffer_path": str(first.journal.disk.directory.parent),
-                    "disk_file_count": sum(p.journal.segments for p in self.pipelines),
-                },
-                "circuit_breaker": {
-                    **first.forward.statistics(),
-                    "by_pipeline": {p.name: p.forward.breaker.state for p in self.pipelines},
-                },
-                "ledger": {p.name: p.numbers() for p in self.pipelines},
-                "sources": sources,
-            },
+            "status": self._tell_status,
+            "restart": self._ask_restart,
+            "reload": self._ask_reload,
+            "reset-breaker": self._reset_breaker,
         }
 
-    def _say(self) -> None:
-        overflows = sum(p.journal.overflows for p in self.pipelines)
-        if overflows > self._overflows:
-            _log.info("overflow of {n} records to disk", n=overflows - self._overflows)
-            self._overflows = overflows
-        _log.info(
-            "statistics: {requests} requests, {mb:.1f} MB, {gc} gc runs, buffer {n}/{limit}, "
-            "{disk} on disk, {overflows} overflows, circuit {circuit}",
-            requests=self.requests,
-            mb=self.vitals.memory_mb,
-            gc=self.vitals.gc_runs,
-            n=sum(p.journal.memory_count for p in self.pipelines),
-            limit=limits.MEMORY_RECORDS,
-            disk=sum(p.journal.disk_count for p in self.pipelines),
-            overflows=overflows,
-            circuit=", ".join(p.forward.breaker.state for p in self.pipelines),
-        )
+    async def _tell_status(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self.report.told()
+
+    async def _ask_restart(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await self._restart("bitville agent restart")
+
+    async def _ask_reload(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await self._restart("new configuration")
+
+    async def _restart(self, why: str) -> Mapping[str, Any]:
+        try:
+            await self.lifecycle.check()
+        except NotRestarted as problem:
+            raise Refused(str(problem)) from None
+        self.reactor.callLater(limits.RESTART_ANSWER_S, self.lifecycle.go, why)
+        return {"pid": os.getpid(), "restarts": self.lifecycle.restarts}
+
+    async def _reset_breaker(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        before = {p.name: p.forward.breaker.state for p in self.pipelines}
+        for pipeline in self.pipelines:
+            await pipeline.forward.reset()
+        return {"before": before, "now": {p.name: p.forward.breaker.state for p in self.pipelines}}

@@ -58,17 +58,29 @@ class SourceState(Struct, frozen=True, kw_only=True):
 class Handover(Struct, frozen=True, kw_only=True):
     """Everything. `why` is the reason of the restart, `restarts` how many there have been since a real start.
 
-    `at` is when it was (unix seconds). `locks` are the descriptors of held lock files by their paths, `lent` the
-    paths of sockets that a supervisor made, `health` a listening TCP socket; -1 for none.
+    `at` is when it was (unix seconds), `since` from when on clients waited (monotonic seconds). `locks` are the
+    descriptors of held lock files, by the path of what they lock. `lent` are the paths of sockets that a supervisor
+    made. `health` is a TCP socket that listens at `health_address`; -1 for none.
     """
 
     why: str
     restarts: int
     at: float
+    since: float = 0.0
     sources: list[SourceState] = []
     locks: dict[str, int] = {}
     lent: list[str] = []
     health: int = -1
+    health_address: str = ""
+
+
+class Holds(Struct, frozen=True, kw_only=True):
+    """What a running agent has: what a check of a new configuration need not find free. Addresses and paths."""
+
+    health: str = ""
+    state: str = ""
+    sockets: list[str] = []
+    lent: list[str] = []
 
 
 VERSION = 1

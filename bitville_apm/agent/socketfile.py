@@ -110,20 +110,35 @@ class SocketFile:
         except OSError as error:
             raise CannotListen(f"{self.path}: {error.strerror}; the agent's user must own {self.path.parent}") from None
 
+    def check(self, ours: bool) -> None:
+        """What can be told of `listen` beforehand, without touching anything. Raises `CannotListen`.
+
+        `ours`: whoever listens there now is the agent that asks.
+        """
+        gid = self._group_id()
+        if gid >= 0 and os.geteuid() and gid not in (os.getegid(), *os.getgroups()):
+            raise self._not_given()
+        parent = next(parent for parent in self.path.parents if parent.exists())
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise CannotListen(f"{self.path}: not writable for this user; it must own {parent}")
+        if os.path.lexists(self.path) and not ours:
+            self._probe()
+
     def _clear(self) -> None:
         """Remove a socket that nobody listens on any more."""
-        try:
-            status = os.lstat(self.path)
-        except FileNotFoundError:
-            return
-        if not stat.S_ISSOCK(status.st_mode):
+        if os.path.lexists(self.path):
+            self._probe()
+            self.path.unlink(missing_ok=True)
+
+    def _probe(self) -> None:
+        """Raises `CannotListen` when the path is no socket, or somebody listens there."""
+        if not stat.S_ISSOCK(os.lstat(self.path).st_mode):
             raise CannotListen(f"{self.path}: there is something that is no socket; move it away")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1)
             try:
                 probe.connect(str(self.path))
             except (ConnectionRefusedError, FileNotFoundError):
-                self.path.unlink(missing_ok=True)
                 return
             except OSError:  # a full backlog, a hung listener: somebody is there
                 pass
@@ -156,10 +171,13 @@ class SocketFile:
             os.chown(self.path, -1, self._group_id())
             os.chmod(self.path, self.mode)
         except OSError:
-            raise CannotListen(
-                f"{self.path}: may not give it to group {self.group!r}; "
-                f"add this user to the group (usermod -aG {self.group} USER) or set group to one of its own"
-            ) from None
+            raise self._not_given() from None
+
+    def _not_given(self) -> CannotListen:
+        return CannotListen(
+            f"{self.path}: may not give it to group {self.group!r}; "
+            f"add this user to the group (usermod -aG {self.group} USER) or set group to one of its own"
+        )
 
     def remove(self) -> None:
         """Take the name away, so that nobody connects any more. A lent one stays: its owner listens on."""

@@ -5,31 +5,40 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.interfaces import IListeningPort
 from twisted.python import usage
 from twisted.web.iweb import IPolicyForHTTPS
 
 from bitville_apm import clock, limits
+from bitville_apm.agent import handover
+from bitville_apm.agent.checked import check
+from bitville_apm.agent.control import CONTROL, Control
 from bitville_apm.agent.daemon import AgentService
 from bitville_apm.agent.disk import Disk
 from bitville_apm.agent.forward import Forward
+from bitville_apm.agent.handover import Handover, Holds
 from bitville_apm.agent.health import Health
 from bitville_apm.agent.inflight import InFlight
+from bitville_apm.agent.inherited import Inheritance, lent_sockets, unclaimed
 from bitville_apm.agent.journal import Journal
+from bitville_apm.agent.lifecycle import CHECKED, Command, Lifecycle, handed_over
 from bitville_apm.agent.listener import PhpSource
 from bitville_apm.agent.outgoing import Outgoing
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.processes import alive
 from bitville_apm.agent.quarantine import Quarantine
-from bitville_apm.agent.socketfile import SocketFile
+from bitville_apm.agent.report import Report
+from bitville_apm.agent.socketfile import CannotListen
 from bitville_apm.agent.spool import Spool
 from bitville_apm.agent.transmitter import Transmitter, trust
 from bitville_apm.agent.vitals import Vitals
@@ -46,12 +55,17 @@ class Options(usage.Options):
     optParameters = [  # noqa: RUF012  # twisted's way
         ["config", "c", None, "agent.ini; without it the defaults and BITVILLE_… of the environment hold"],
     ]
+    optFlags = [  # noqa: RUF012
+        ["check", None, "only say whether an agent could start with this configuration, and end"],
+    ]
     longdesc = (
         "Receives what PHP processes on this host tell of their requests, keeps it in a journal on disk, and "
         "forwards it to the collector."
     )
     settings: AgentConfig
     policy: IPolicyForHTTPS
+    inheritance: Inheritance
+    command: Command
 
     def postOptions(self) -> None:
         """Read the configuration, so that a mistake in it is one line and exit code 1."""
@@ -59,11 +73,25 @@ class Options(usage.Options):
         try:
             self.settings = read_agent(path, os.environ)
             self.policy = _policy(self.settings.collector.ca)
+            if self["check"]:
+                check(self.settings, os.environ)
+                sys.stdout.write(f"{CHECKED} {handover.VERSION}\n")
+                raise SystemExit(0)
             self.settings.agent.state.mkdir(mode=0o755, parents=True, exist_ok=True)
-        except ConfigError as error:
+            self._inherit()
+        except (ConfigError, CannotListen) as error:
             raise usage.UsageError(str(error)) from None
         except OSError as error:
             raise usage.UsageError(f"state directory {error.filename}: {error.strerror}") from None
+
+    def _inherit(self) -> None:
+        """Here, because twistd goes to other directories and other processes after this."""
+        twistd = self.parent if self.parent is not None else {}
+        self.command = Command.of(twistd, sys.orig_argv, len(sys.argv) - 1, os.getcwd())
+        self.inheritance = Inheritance(lent_sockets(os.environ), handed_over(os.environ))
+        problem = unclaimed(self.inheritance.lent, [(php.name, php.socket) for php in self.settings.php])
+        if problem:
+            raise CannotListen(problem)
 
 
 def _policy(ca: Path | None) -> IPolicyForHTTPS:
@@ -83,7 +111,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         from twisted.internet import reactor
     clock.make_steady(reactor)
     _raise_descriptor_limit()
-    settings = options.settings
+    settings, inherited = options.settings, options.inheritance
     pipelines: dict[str, Pipeline] = {}
     sources: list[PhpSource] = []
     spools: list[Spool] = []
@@ -98,7 +126,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         source = PhpSource(
             name=php.name,
             reactor=reactor,
-            file=SocketFile(php.socket, php.mode, php.group),
+            file=inherited.file(php.name, php.socket, php.mode, php.group),
             pipeline=pipeline,
             boottime=_boottime,
             alive=alive,
@@ -110,21 +138,45 @@ def makeService(options: Options, reactor: Any = None) -> IService:
             reading = Worker(reactor, f"spool {php.name}")
             workers.append(reading)
             spools.append(Spool(php.spool, php.group, pipeline, reading, reactor, source.in_flight.found))
-    beat = Worker(reactor, "heartbeat")
+    beat, checker = Worker(reactor, "heartbeat"), Worker(reactor, "check")
     service = AgentService(
         reactor=reactor,
         pipelines=list(pipelines.values()),
         sources=sources,
         spools=spools,
-        workers=[*workers, beat],
-        listen_health=_health_listener(settings, reactor),
+        workers=[*workers, beat, checker],
+        listen_health=_health_listener(settings, reactor, inherited.handed),
         health_address=str(settings.agent.health),
         state=settings.agent.state,
         now=time.time,
+        inheritance=inherited,
     )
     service.vitals = Vitals(
-        settings.agent.heartbeat, beat, reactor, lambda: service.stalled_for, lambda: service.requests
+        settings.agent.heartbeat, beat, reactor, lambda: service.report.stalled_for, lambda: service.report.requests
     )
+    service.lifecycle = Lifecycle(
+        command=options.command,
+        clock=reactor,
+        run=checker,
+        holds=Holds(
+            health=str(settings.agent.health),
+            state=str(settings.agent.state),
+            sockets=[str(source.file.path) for source in sources],
+            lent=[str(source.file.path) for source in sources if source.file.lent],
+        ),
+        max_requests=settings.limits.max_requests,
+        min_lifetime=settings.limits.min_lifetime,
+        memory_mb=settings.limits.memory_mb,
+        requests=lambda: service.report.requests,
+        memory=lambda: service.vitals.memory_mb,
+        busy=service.busy,
+        suspend=service.suspend,
+        before=inherited.handed,
+    )
+    service.report = Report(
+        service.pipelines, sources, spools, service.vitals, service.lifecycle, reactor, now=time.time
+    )
+    service.control = Control(settings.agent.state / CONTROL, reactor, service.commands())
     return service
 
 
@@ -164,12 +216,21 @@ def _key_reader(key: str, key_file: Path) -> Callable[[], str]:
     return (lambda: key) if key else read
 
 
-def _health_listener(settings: AgentConfig, reactor: Any) -> Callable[[AgentService], Deferred[IListeningPort]]:
+def _health_listener(
+    settings: AgentConfig, reactor: Any, handed: Handover | None
+) -> Callable[[AgentService], Deferred[IListeningPort]]:
     address = settings.agent.health
     endpoint = TCP6ServerEndpoint if ":" in address.host else TCP4ServerEndpoint
 
     def listen(service: AgentService) -> Deferred[IListeningPort]:
-        site = LimitedSite(Health(service.snapshot).app.resource(), reactor)
+        site = LimitedSite(Health(service.report.health).app.resource(), reactor)
+        if handed is not None and handed.health >= 0:
+            if handed.health_address == str(address):
+                family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+                adopted: IListeningPort = reactor.adoptStreamPort(handed.health, family, site)
+                os.close(handed.health)
+                return succeed(adopted)
+            os.close(handed.health)
         port = endpoint(reactor, address.port, interface=address.host)
         listening: Deferred[IListeningPort] = port.listen(site)  # type: ignore[no-untyped-call]
         return listening

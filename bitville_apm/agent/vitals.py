@@ -37,28 +37,40 @@ class Vitals:
     memory_mb: float = 0.0
     gc_runs: int = 0
     _collected_at: int = 0
+    _collected: float = 0.0
     _busy: bool = False
     _repeated: Repeated = attrs.Factory(Repeated)
     _loop: LoopingCall | None = None
 
     def start(self) -> None:
-        """Begin. What lives by now lives for good: the collector need not look at it again."""
+        """Begin. What lives by now lives for good: the collector need not look at it again.
+
+        From here on garbage is collected between two turns of the reactor, not in the midst of one (DAEMON-03).
+        """
         gc.freeze()
+        gc.disable()
         self._loop = LoopingCall(self.tick)
         self._loop.clock = self.clock
         self._loop.start(limits.HEARTBEAT_S)
 
     def stop(self) -> None:
         """End."""
+        gc.enable()
         if self._loop is not None and self._loop.running:
             self._loop.stop()
 
+    def _collect(self) -> None:
+        """The young generation each 100 requests, an older one each tenth time, all each hundredth time."""
+        requests, now = self.requests(), self.clock.seconds()
+        if requests - self._collected_at < limits.GC_REQUESTS and now - self._collected < limits.GC_IDLE_S:
+            return
+        self._collected_at, self._collected = requests, now
+        self.gc_runs += 1
+        gc.collect((self.gc_runs % limits.GC_OLDER == 0) + (self.gc_runs % limits.GC_OLDER**2 == 0))
+
     def tick(self) -> None:
         """One beat."""
-        if self.requests() - self._collected_at >= limits.GC_REQUESTS:
-            self._collected_at = self.requests()
-            self.gc_runs += 1
-            gc.collect(0)
+        self._collect()
         if self._busy:
             return
         self._busy = True

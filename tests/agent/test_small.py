@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import uuid
 from array import array
@@ -68,10 +69,32 @@ def test_the_heart_stops_while_appends_wait_too_long(tmp_path: Path) -> None:
     assert heartbeat.stat().st_mtime > 1
 
 
-def test_garbage_is_collected_every_hundred_requests(tmp_path: Path) -> None:
-    """DAEMON-03: a young generation after each 100 requests, counted."""
-    requests = [0]
-    vitals = Vitals(tmp_path / "alive", at_once, Clock(), lambda: 0.0, lambda: requests[0])
+def test_garbage_is_collected_every_hundred_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DAEMON-03: the young generation each 100 requests, older ones each tenth and hundredth time, all counted."""
+    generations: list[int] = []
+    monkeypatch.setattr(gc, "collect", generations.append)
+    requests, clock = [0], Clock()
+    vitals = Vitals(tmp_path / "alive", at_once, clock, lambda: 0.0, lambda: requests[0])
     for requests[0] in (99, 100, 150, 199, 200, 1000):
         vitals.tick()
     assert vitals.gc_runs == 3
+    for _ in range(97):
+        requests[0] += 100
+        vitals.tick()
+    assert (vitals.gc_runs, generations.count(1), generations.count(2)) == (100, 9, 1)
+    assert generations[-1] == 2
+
+
+def test_garbage_is_collected_without_requests_too(tmp_path: Path) -> None:
+    """DAEMON-03: a host without PHP must not grow; nothing is collected in the midst of a turn."""
+    clock = Clock()
+    vitals = Vitals(tmp_path / "alive", at_once, clock, lambda: 0.0, lambda: 0)
+    vitals.start()
+    try:
+        assert not gc.isenabled()
+        clock.pump([1.0] * 125)
+        assert vitals.gc_runs == 2
+    finally:
+        vitals.stop()
+        gc.unfreeze()
+    assert gc.isenabled()
