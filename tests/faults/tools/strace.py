@@ -25,7 +25,7 @@ def injecting(call: str, how: str, paths: Sequence[Path] = (), log: str = os.dev
 def traced(call: str, paths: Sequence[Path] = (), log: str = os.devnull, *more: str) -> list[str]:
     """Words before a command: only watch, one line a call into `log`."""
     require("strace")
-    words = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", log, "-e", f"trace={call}", "-e", "signal=none", *more]
+    words = ["strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", log, "-e", f"trace={call}", "-e", "signal=none", *more]
     for path in paths:
         words += ["-P", str(path)]
     return words
