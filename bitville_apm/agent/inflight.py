@@ -30,7 +30,10 @@ class Peer:
 
 @attrs.define(eq=False)
 class Open:
-    """One begun request. `since` is monotonic seconds on the clock that also counts a suspended machine."""
+    """One begun request. `since` is monotonic seconds on the clock that also counts a suspended machine.
+
+    `state` of its process (as in /proc) is what the last of `looks` saw.
+    """
 
     id: str
     begin: Begin
@@ -38,6 +41,8 @@ class Open:
     peer: Peer
     since: float
     route: str | None = None
+    state: str | None = None
+    looks: int = 0
 
 
 @attrs.frozen(eq=False)
@@ -55,10 +60,14 @@ Alive = Callable[[int, float], bool]
 
 @attrs.define(eq=False)
 class InFlight:
-    """All begun requests of one socket. A connection is any hashable that names it."""
+    """All begun requests of one socket. A connection is any hashable that names it.
+
+    `begun_by` are the processes that began one since the last look, which empties it.
+    """
 
     died: int = 0
     end_lost: int = 0
+    begun_by: set[int] = attrs.Factory(set)
     _open: dict[Hashable, Open] = attrs.Factory(dict)
     _closed: dict[str, Closed] = attrs.Factory(dict)
 
@@ -95,12 +104,24 @@ class InFlight:
         request = Open(canonical_id(begin.id), begin, body, peer, now)
         self._closed.pop(request.id, None)
         self._open[connection] = request
+        self.begun_by.add(peer.pid)
 
     def routed(self, connection: Hashable, id_: str, route: str) -> None:
         """A framework knows its route; a line for another request than the connection's is ignored."""
         request = self._open.get(connection)
         if request is not None and request.id == id_:
             request.route = route
+
+    def open(self) -> list[Open]:
+        """All that are in flight now."""
+        return list(self._open.values())
+
+    def over(self, request: Open, now: float) -> None:
+        """Its process is gone or in another request, though something holds its connection open."""
+        for connection, held in self._open.items():
+            if held is request:
+                self.closed(connection, now)
+                return
 
     def ended(self, connection: Hashable, id_: str) -> Open | None:
         """An end or a spooled line: the request it ends, None when no begin came before it."""
@@ -148,6 +169,8 @@ class InFlight:
             agent=begin.agent,
             release=begin.release,
             ss=begin.ss,
+            state=request.state,
+            looks=request.looks or None,
         )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+TICKS = os.sysconf("SC_CLK_TCK")
+"""Units of time in /proc, a second."""
 
 
 def alive(pid: int, since: float) -> bool:
@@ -20,4 +21,4 @@ def alive(pid: int, since: float) -> bool:
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return False
-    return fields[0] not in (b"Z", b"X") and int(fields[19]) / _TICKS <= since
+    return fields[0] not in (b"Z", b"X") and int(fields[19]) / TICKS <= since
