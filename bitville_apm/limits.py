@@ -29,6 +29,10 @@ READ_BYTES = 64 * KIB
 ACCEPTED_TOGETHER = 64
 EVENTS_TOGETHER = 256
 """Connections accepted, and connections looked after, before the rest of the agent gets its turn: some 10 ms."""
+LOOK_S = 0.001
+LOOKS_COUNTED = 16
+"""With more going on than so many looks in so many milliseconds, connections are looked after once a millisecond:
+nobody notices, and each costs half the CPU (docs/architecture.md)."""
 ACCEPT_AGAIN_S = 0.1
 """With no descriptor left and nothing to close, clients wait in the queue this long before the next try."""
 
@@ -257,6 +261,10 @@ SALVAGE_ROWS = 100_000
 SEARCH_LIMIT = 100
 SEARCH_DEFAULT = 50
 TOP_LIMIT = 200
+STATS_S = 86_400.0
+"""What `/api/stats` looks at when nobody says: a day has every hour's traffic."""
+CORRELATED = 500
+"""Observations of a database that are shown with one request."""
 MINUTES_WINDOW_S = 6 * 3600
 """Longest range answered from minute rolls; longer ones are widened to whole hours."""
 URL_MATCHES = 1000

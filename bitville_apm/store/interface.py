@@ -129,6 +129,23 @@ class TopRow(Struct, frozen=True, kw_only=True):
     p99_ms: float | None
 
 
+class Point(Struct, frozen=True):
+    """One value (or all of a dimension) in one minute or hour that begins at `at`, unix seconds."""
+
+    at: int
+    row: TopRow
+    histogram: dict[int, int]
+
+
+class Statistics(Struct, frozen=True, kw_only=True):
+    """How many records are stored, and the time (unix seconds) of the oldest and the newest; None when empty."""
+
+    requests: int
+    observations: int
+    oldest: float | None
+    newest: float | None
+
+
 class Cleaned(Struct, kw_only=True):
     """What cleaning up did: days (ISO dates) that were dropped, and days whose hours were added up."""
 
@@ -161,6 +178,21 @@ class IStore(Interface):
         A range beyond `limits.MINUTES_WINDOW_S` is answered by whole hours. Of days that are no longer kept there
         are hours only: those that lie wholly in the range count.
         """
+
+    def series(
+        projects: Projects, dimension: str, value: str | None, start: float, end: float, host: str | None
+    ) -> Deferred[Sequence[Point]]:
+        """One value of a dimension, or None for all of them together, minute by minute in order of time.
+
+        By hours and of days gone as `top`. Minutes in which nothing was are left out.
+        """
+
+    def statistics(projects: Projects) -> Deferred[Statistics]:
+        """How many records there are."""
+
+    def correlated(projects: Projects, id: str) -> Deferred[Sequence[Stored]]:
+        """What Postgres was seen doing for the request of this canonical id: oldest first, `limits.CORRELATED` at
+        most."""
 
     def frames(projects: Projects, start: float, end: float, host: str | None) -> Deferred[Sequence[Frame]]:
         """The frames of a window, in the order of their `at`."""

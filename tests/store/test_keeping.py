@@ -15,7 +15,6 @@ from bitville_apm.store.interface import TopRow
 from bitville_apm.store.sqlite import files, keeping
 from tests.store.contract import Open
 from tests.store.make import DAY, NOON, Pump, died, end, frame, new_id
-from tests.store.test_sqlite import TODAY
 from tests.store.test_sqlite_contract import sqlite_in
 
 HOUR = 3600.0
@@ -291,22 +290,3 @@ def test_a_damaged_day_keeps_nobody_from_cleaning_up(tmp_path: Path) -> None:
         later(opened, 2 * DAY)
         assert days_of(tmp_path) == ["20270115"]
         assert len(opened.search()) == 1
-
-
-def test_a_file_of_version_1_gets_its_hours(tmp_path: Path) -> None:
-    """design 6: a day file of the version before has the hours of its minutes when it is opened."""
-    with sqlite_in(tmp_path) as opened:
-        opened.write(*some(10), *(end(ms=3) for _ in range(9)))
-        wanted = answers(opened, NOON - 3 * DAY, NOON + DAY)
-    for path in tmp_path.glob("day-*.db"):
-        db = sqlite3.connect(path)
-        db.executescript("DROP TABLE hour; DROP TABLE change; PRAGMA user_version = 1")
-        db.close()
-    with sqlite_in(tmp_path) as opened:
-        assert answers(opened, NOON - 3 * DAY, NOON + DAY) == wanted
-        clean(opened)
-        opened.write(frame(NOON + 60))
-        assert answers(opened, NOON - 3 * DAY, NOON + DAY) == wanted
-    db = sqlite3.connect(tmp_path / TODAY)
-    assert db.execute("SELECT count(*) FROM hour").fetchone()[0] > 0
-    db.close()

@@ -59,13 +59,13 @@ def test_a_day_file_is_as_designed(tmp_path: Path) -> None:
         for made in (path, tmp_path / "main.db"):
             assert stat.S_IMODE(made.stat().st_mode) == 0o640
         db = sqlite3.connect(path)
-        for pragma, value in (("journal_mode", "wal"), ("page_size", 16384), ("user_version", 2)):
+        for pragma, value in (("journal_mode", "wal"), ("page_size", 16384), ("user_version", 1)):
             assert db.execute(f"PRAGMA {pragma}").fetchone() == (value,)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         watermark = db.execute("SELECT text, journal, run, seq, items FROM watermark JOIN name ON id = project")
         assert watermark.fetchall() == [("shop", "ab" * 16, 3, 17, 2)]
         db.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [TODAY, "main.db"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["commits", TODAY, "main.db"]
 
 
 def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -114,10 +114,10 @@ def test_a_crash_between_two_days_is_mended_by_the_retry(tmp_path: Path, monkeyp
     days.write([[dead]])
     commit = day_module.Day.commit
 
-    def crash(self: day_module.Day) -> None:
+    def crash(self: day_module.Day) -> int:
         if self.path.name == YESTERDAY:
             raise OSError("power cut")
-        commit(self)
+        return commit(self)
 
     monkeypatch.setattr(day_module.Day, "commit", crash)
     with pytest.raises(OSError, match="power cut"):
@@ -228,15 +228,15 @@ def test_an_older_file_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest
     """design 6: the scripts of later versions run in order, in one transaction with the version's number."""
     db = files.open_writer(tmp_path / "day-20270115.db", "day")
     db.close()
-    scripts = {"day-3.sql": ["CREATE TABLE two (x)"], "day-4.sql": ["INSERT INTO two VALUES (3)", "broken"]}
-    monkeypatch.setitem(files.VERSIONS, "day", 4)
+    scripts = {"day-2.sql": ["CREATE TABLE two (x)"], "day-3.sql": ["INSERT INTO two VALUES (3)", "broken"]}
+    monkeypatch.setitem(files.VERSIONS, "day", 3)
     monkeypatch.setattr(files, "_statements", lambda name: scripts[name])
     with pytest.raises(sqlite3.OperationalError, match="broken"):
         files.open_writer(tmp_path / "day-20270115.db", "day")
-    scripts["day-4.sql"].pop()
+    scripts["day-3.sql"].pop()
     db = files.open_writer(tmp_path / "day-20270115.db", "day")
     assert db.execute("SELECT x FROM two").fetchall() == [(3,)]
-    assert db.execute("PRAGMA user_version").fetchone() == (4,)
+    assert db.execute("PRAGMA user_version").fetchone() == (3,)
     db.close()
 
 

@@ -13,6 +13,7 @@ from bitville_apm import limits
 from bitville_apm.store.sqlite import SqliteStore
 from tests.store.contract import Open, StoreContract
 from tests.store.make import Pump
+from tests.store.questions import QuestionsContract
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def sqlite_in(directory: Path, pump: Pump | None = None, days: int = limits.DAYS
         pump.ask(Deferred.fromCoroutine(store.close()))
 
 
-class TestSqlite(StoreContract):
+class TestSqlite(StoreContract, QuestionsContract):
     """See the module."""
 
     @contextmanager

@@ -41,13 +41,24 @@ CREATE TABLE request (
 CREATE INDEX request_duration ON request (project, duration_ms, id);
 CREATE INDEX request_at ON request (project, at, id);
 
--- The record as it came, zstd. Apart from `request`, so that searching does not read it.
+-- What a substring of a URL is looked for in, by the rows of `request`: which of them have some three letters. The
+-- text itself is in `request` only.
+CREATE VIRTUAL TABLE url USING fts5 (text, content = '', detail = none, columnsize = 0, tokenize = 'trigram');
+
+-- What records have in common, learned by zstd; a compressed body names the one it needs.
+CREATE TABLE dictionary (
+    id      INTEGER PRIMARY KEY,
+    learned INTEGER NOT NULL,
+    body    BLOB    NOT NULL
+);
+
+-- The record as it came, zstd with its checksum. Apart from `request`, so that searching does not read it.
 CREATE TABLE payload (
     row  INTEGER PRIMARY KEY,
     body BLOB NOT NULL
 );
 
--- Ten seconds of one host, zstd of its JSON (columns as arrays, wire.md 6).
+-- Ten seconds of one host, packed as `packing.py` says: columns as arrays, values as numbers of `name`.
 CREATE TABLE frame (
     row     INTEGER PRIMARY KEY,
     project INTEGER NOT NULL,
@@ -60,7 +71,7 @@ CREATE TABLE frame (
 CREATE INDEX frame_at ON frame (project, at);
 
 -- Minutes, added up: what frames counted, and the records that no frame counts. `minute` is unix time / 60.
--- `executions` is NULL where nobody counted; `histogram` packs (bucket u16, count u32) pairs, little-endian.
+-- `executions` is NULL where nobody counted; `histogram` is packed as `rolls.py` says.
 CREATE TABLE roll (
     project    INTEGER NOT NULL,
     dimension  INTEGER NOT NULL,
@@ -79,6 +90,27 @@ CREATE TABLE roll (
     max_us     INTEGER NOT NULL,
     histogram  BLOB,
     PRIMARY KEY (project, dimension, minute, host, value)
+) WITHOUT ROWID;
+
+-- The same by hours, in the same transactions: `hour` is unix time / 3600.
+CREATE TABLE hour (
+    project    INTEGER NOT NULL,
+    dimension  INTEGER NOT NULL,
+    hour       INTEGER NOT NULL,
+    host       INTEGER NOT NULL,
+    value      INTEGER NOT NULL,
+    requests   INTEGER NOT NULL,
+    executions INTEGER,
+    wall_us    INTEGER NOT NULL,
+    cpu_us     INTEGER NOT NULL,
+    queue_us   INTEGER NOT NULL,
+    sql_us     INTEGER NOT NULL,
+    blocked_s  REAL    NOT NULL,
+    waiting_s  REAL    NOT NULL,
+    errors     INTEGER NOT NULL,
+    max_us     INTEGER NOT NULL,
+    histogram  BLOB,
+    PRIMARY KEY (project, dimension, hour, host, value)
 ) WITHOUT ROWID;
 
 -- One observation of a database server. `correlation` is the UUID's 16 bytes of the request it belongs to.
@@ -106,3 +138,11 @@ CREATE TABLE watermark (
     items   INTEGER NOT NULL,
     PRIMARY KEY (project, journal, run)
 ) WITHOUT ROWID;
+
+-- One row: how often anything in this file changed, so that its sums elsewhere can be known to be old, and how many
+-- records it has, so that commits that went missing can be known.
+CREATE TABLE change (
+    n       INTEGER NOT NULL,
+    records INTEGER NOT NULL
+);
+INSERT INTO change VALUES (1, 0);

@@ -34,3 +34,69 @@ CREATE TABLE session (
     user    TEXT NOT NULL REFERENCES user (name) ON DELETE CASCADE,
     expires REAL NOT NULL
 );
+
+-- What stays of a day after its file. Days are unix time / 86400, hours unix time / 3600.
+
+-- Numbers that belong to the installation: `clock`, the unix time that retention trusts, and `dropped_through`, the
+-- newest day whose file is gone.
+CREATE TABLE state (
+    name  TEXT PRIMARY KEY,
+    value REAL NOT NULL
+);
+
+-- Days whose hours are in `hour`, and the day file's `change.n` when they were added up.
+CREATE TABLE day (
+    day     INTEGER PRIMARY KEY,
+    changes INTEGER NOT NULL
+);
+
+CREATE TABLE name (
+    id   INTEGER PRIMARY KEY,
+    text TEXT NOT NULL UNIQUE
+);
+
+-- Which projects a day has.
+CREATE TABLE presence (
+    day     INTEGER NOT NULL,
+    project INTEGER NOT NULL,
+    PRIMARY KEY (day, project)
+) WITHOUT ROWID;
+
+-- The hours of a day file, as they are there; of a dimension with many values the heaviest, the rest as `~other`.
+CREATE TABLE hour (
+    day        INTEGER NOT NULL,
+    project    INTEGER NOT NULL,
+    dimension  INTEGER NOT NULL,
+    hour       INTEGER NOT NULL,
+    host       INTEGER NOT NULL,
+    value      INTEGER NOT NULL,
+    requests   INTEGER NOT NULL,
+    executions INTEGER,
+    wall_us    INTEGER NOT NULL,
+    cpu_us     INTEGER NOT NULL,
+    queue_us   INTEGER NOT NULL,
+    sql_us     INTEGER NOT NULL,
+    blocked_s  REAL    NOT NULL,
+    waiting_s  REAL    NOT NULL,
+    errors     INTEGER NOT NULL,
+    max_us     INTEGER NOT NULL,
+    histogram  BLOB,
+    PRIMARY KEY (day, project, dimension, hour, host, value)
+) WITHOUT ROWID;
+
+-- Files that were found damaged and have been read: what they are called now, how many records came back out of
+-- them and how many did not (-1: nothing tells how many there were). A day file's own name: commits at its end that
+-- were there once and went missing.
+CREATE TABLE damage (
+    file  TEXT PRIMARY KEY,
+    day   INTEGER NOT NULL,
+    saved INTEGER NOT NULL,
+    lost  INTEGER NOT NULL
+);
+
+-- The dictionaries of the day files once more: a damaged page there must not cost every record of a day.
+CREATE TABLE dictionary (
+    id   INTEGER PRIMARY KEY,
+    day  INTEGER NOT NULL,
+    body BLOB    NOT NULL
+);

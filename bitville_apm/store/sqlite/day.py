@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import attrs
-import zstandard
 
 from bitville_apm import cells as cells_of
 from bitville_apm import limits, reading, records
@@ -20,7 +19,8 @@ from bitville_apm.cells import Columns
 from bitville_apm.records import Frame, Postgres
 from bitville_apm.requests import Request, request_of
 from bitville_apm.store.interface import Arrival
-from bitville_apm.store.sqlite import rolls
+from bitville_apm.store.sqlite import compressing, packing, rolls
+from bitville_apm.store.sqlite.compressing import Bodies
 from bitville_apm.store.sqlite.files import open_writer
 from bitville_apm.version1 import seconds_of
 
@@ -28,6 +28,9 @@ _INSERT_REQUEST = (
     "INSERT INTO request (project, id, kind, at, duration_ms, recv_ms, host, endpoint, method, url, status, cpu_us,"
     " sql_n, sql_ms, memory_peak, release, client_id, rolled) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
+Mark = tuple[str, str, int, int, int]
+"""A watermark: project, journal, run, highest sequence number, items."""
+
 _WATERMARK = (
     "INSERT INTO watermark (project, journal, run, seq, items) VALUES (?,?,?,?,?) ON CONFLICT DO UPDATE"
     " SET seq = max(seq, excluded.seq), items = items + excluded.items"
@@ -44,9 +47,18 @@ class Day:
     _present: set[tuple[int, int]] = attrs.field(factory=set)
     _cells: dict[rolls.Key, Columns] = attrs.field(factory=dict)
     _watermarks: dict[tuple[int, str, int], tuple[int, int]] = attrs.field(factory=dict)
-    _compressor: zstandard.ZstdCompressor = attrs.field(
-        factory=lambda: zstandard.ZstdCompressor(level=limits.PAYLOAD_LEVEL)
-    )
+    bodies: Bodies = attrs.field(init=False)
+    _new: int = 0
+    """Records more than at `begin`."""
+    _records: int = 0
+    _taught: bool = False
+    wants_dictionary: bool = False
+    """Whether it has records enough to learn a dictionary of its own, and has none."""
+
+    def __attrs_post_init__(self) -> None:
+        self.bodies = Bodies(self._db)
+        (self._records,) = self._db.execute("SELECT records FROM change").fetchone()
+        self._taught = bool(self._db.execute("SELECT 1 FROM dictionary WHERE learned").fetchone())
 
     @classmethod
     def open(cls, path: Path) -> Day:
@@ -65,29 +77,51 @@ class Day:
         if not self._db.in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
 
-    def commit(self) -> None:
-        """Write what was gathered and make it durable. On an error nothing is changed after `rollback`."""
+    def commit(self) -> int:
+        """Write what was gathered and make it durable; how many records the file has now.
+
+        On an error nothing is changed after `rollback`.
+        """
         self._flush()
         self._db.executemany(
             _WATERMARK, [(project, journal, run, *held) for (project, journal, run), held in self._watermarks.items()]
         )
         self._watermarks.clear()
-        self._db.execute("UPDATE change SET n = n + 1")
+        self._db.execute("UPDATE change SET n = n + 1, records = records + ?", (self._new,))
         self._db.execute("COMMIT")
+        self._records, self._new = self._records + self._new, 0
+        if not self._taught and self._records >= limits.DICTIONARY_RECORDS:
+            self._taught = self.wants_dictionary = True
         if len(self._names) > limits.NAMES_CACHED:
             self._names.clear()
             self._present.clear()
+        return self._records
 
     def rollback(self) -> None:
         """Forget everything since `begin`, numbers of new names included."""
         for gathered in (self._names, self._present, self._cells, self._watermarks):
             gathered.clear()
+        self._new = 0
+        self.bodies.forget()
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close; SQLite moves the write-ahead log into the file if nobody reads it."""
         self._db.close()
+
+    # --- What it learned and knows of others ----------------------------------------------------------------
+
+    def teach(self, id: int, dictionary: bytes, *, own: bool) -> None:
+        """Compress with a dictionary from now on; `own`: it was learned from this day. Outside a transaction."""
+        compressing.add(self._db, id, dictionary, own=own)
+        self.bodies.forget()
+
+    def keep_on(self, marks: Sequence[Mark]) -> None:
+        """Take over the watermarks of another file of this day. Outside a transaction."""
+        self.begin()
+        self._db.executemany(_WATERMARK, [(self._name(project), *mark) for project, *mark in marks])
+        self._db.execute("COMMIT")
 
     # --- Requests -----------------------------------------------------------------------------------------
 
@@ -130,8 +164,12 @@ class Day:
         )
         self._db.execute(
             "INSERT INTO payload (row, body) VALUES (?, ?)",
-            (cursor.lastrowid, self._compressor.compress(arrival.body)),
+            (cursor.lastrowid, self.bodies.compress(arrival.body)),
         )
+        self._db.execute(
+            "INSERT INTO url (rowid, text) VALUES (?, ?)", (cursor.lastrowid, request.uri[: limits.URL_CHARACTERS])
+        )
+        self._new += 1
         if rolled:
             flat = ((dimension, value, columns) for (dimension, value), columns in arrival.cells.items())
             self._roll(project, host, _minute(request, arrival.recv_ms), flat)
@@ -139,13 +177,13 @@ class Day:
     def drop_died(self, project: str, id: str) -> None:
         """Remove a request that was taken for dead, and what it added to the rolls."""
         number = self._name(project)
-        row, recv_ms, host, rolled, body = self._db.execute(
-            "SELECT request.row, recv_ms, host, rolled, body FROM request JOIN payload USING (row)"
+        row, recv_ms, host, rolled, url, body = self._db.execute(
+            "SELECT request.row, recv_ms, host, rolled, url, body FROM request JOIN payload USING (row)"
             " WHERE project = ? AND id = ?",
             (number, uuid.UUID(id).bytes),
         ).fetchone()
         if rolled:
-            died = request_of(reading.read_body("died", zstandard.decompress(body), recv_ms))
+            died = request_of(reading.read_body("died", self.bodies.decompress(body), recv_ms))
             minute = _minute(died, recv_ms)
             self._flush()
             rolls.take_out(
@@ -155,20 +193,24 @@ class Day:
                     for (dimension, value), columns in cells_of.of_request(died, None).items()
                 },
             )
+        self._db.execute("INSERT INTO url (url, rowid, text) VALUES ('delete', ?, ?)", (row, url))
         self._db.execute("DELETE FROM request WHERE row = ?", (row,))
         self._db.execute("DELETE FROM payload WHERE row = ?", (row,))
+        self._new -= 1
 
     # --- Frames and Postgres ------------------------------------------------------------------------------
 
     def add_frame(self, arrival: Arrival, frame: Frame) -> bool:
         """Add a frame and its cells; whether it was new."""
         project, host = self._place(arrival)
-        cursor = self._db.execute(
-            "INSERT OR IGNORE INTO frame (project, id, at, host, body) VALUES (?,?,?,?,?)",
-            (project, uuid.UUID(arrival.id).bytes, frame.at, host, self._compressor.compress(arrival.body)),
-        )
-        if not cursor.rowcount:
+        id = uuid.UUID(arrival.id).bytes
+        if self._db.execute("SELECT 1 FROM frame WHERE project = ? AND id = ?", (project, id)).fetchone():
             return False
+        self._db.execute(
+            "INSERT INTO frame (project, id, at, host, body) VALUES (?,?,?,?,?)",
+            (project, id, frame.at, host, self.bodies.compress_plain(packing.packed(arrival.body, self._name))),
+        )
+        self._new += 1
         self._roll(project, host, int(frame.at // 60), cells_of.of_frame(frame))
         return True
 
@@ -198,9 +240,10 @@ class Day:
                 host,
                 self._name(seen.source),
                 uuid.UUID(correlation).bytes if correlation else None,
-                self._compressor.compress(arrival.body),
+                self.bodies.compress(arrival.body),
             ),
         )
+        self._new += 1
 
     def note(self, arrival: Arrival, new: bool) -> None:
         """Remember how far the sender's journal has come."""

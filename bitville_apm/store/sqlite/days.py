@@ -10,7 +10,7 @@ import contextlib
 import datetime
 import itertools
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -18,30 +18,33 @@ from twisted.logger import Logger
 
 from bitville_apm import limits
 from bitville_apm.store.interface import Arrival, NoSpace, Outcome
-from bitville_apm.store.sqlite.day import Day
-from bitville_apm.store.sqlite.files import day_of, day_path, days_in, is_full
+from bitville_apm.store.sqlite import compressing
+from bitville_apm.store.sqlite.commits import Commits
+from bitville_apm.store.sqlite.day import Day, Mark
+from bitville_apm.store.sqlite.files import day_of, day_path, days_in, is_damage, is_full, open_reader
 
 _log = Logger()
 _ONE_DAY = datetime.timedelta(days=1)
 
 
 class Damaged(Exception):
-    """A day's file turned out to be damaged."""
+    """A day's file turned out to be damaged. `inode`: of that file, not of one that took its place meanwhile."""
 
-    def __init__(self, date: datetime.date, why: str) -> None:
+    def __init__(self, date: datetime.date, why: str, inode: int | None = None) -> None:
         super().__init__(why)
         self.date = date
+        self.inode = inode
 
 
 @contextlib.contextmanager
 def _watched(date: datetime.date) -> Iterator[None]:
-    """Tell what SQLite calls damage from everything else. Raises `Damaged`."""
+    """Tell damage from everything else. Raises `Damaged`."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
-        if type(error) is not sqlite3.DatabaseError:  # its subclasses are locks and full disks
-            raise
-        raise Damaged(date, str(error)) from error
+    except Exception as error:
+        if is_damage(error):
+            raise Damaged(date, str(error)) from error
+        raise
 
 
 @attrs.define(eq=False)
@@ -53,11 +56,17 @@ class DayFiles:
     """Records of earlier days are expired."""
     on_set_aside: Callable[[], None] = lambda: None
     """Called when a damaged file was put out of the way."""
+    on_trouble: Callable[[datetime.date], None] = lambda date: None
+    """Called with each day of a batch that failed for no reason that is known."""
+    on_untaught: Callable[[datetime.date], None] = lambda date: None
+    """Called when a day has records enough to learn a dictionary of its own."""
+    _commits: Commits = attrs.field(init=False)
     _existing: set[datetime.date] = attrs.field(init=False)
     _open: dict[datetime.date, Day] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self._existing = set(days_in(self.directory))
+        self._commits = Commits.read(self.directory)
 
     def let_go(self, first_kept: datetime.date) -> None:
         """Close every earlier day and take nothing more for it."""
@@ -65,6 +74,22 @@ class DayFiles:
         for date in [date for date in self._open if date < first_kept]:
             self._open.pop(date).close()
         self._existing = {date for date in self._existing if date >= first_kept}
+        self._commits.forget(first_kept)
+
+    def missing(self) -> Mapping[datetime.date, int]:
+        """Records that days had once and no longer have: the end of a write-ahead log is gone. Before any write."""
+        return self._commits.lost(self.directory)
+
+    def teach(self, date: datetime.date, id: int, dictionary: bytes) -> None:
+        """Give a day the dictionary that was learned from it."""
+        if date in self._existing:
+            with _watched(date):
+                self._day(date).teach(id, dictionary, own=True)
+
+    def keep_on(self, date: datetime.date, marks: Sequence[Mark]) -> None:
+        """Bring watermarks of a file that was set aside into the day's new one."""
+        with _watched(date):
+            self._day(date).keep_on(marks)
 
     def write(self, batches: Sequence[Sequence[Arrival]]) -> list[list[Outcome]]:
         """Store some batches in one commit a day; outcomes in the same order.
@@ -78,7 +103,8 @@ class DayFiles:
                 for date in sorted(self._open, reverse=True):
                     if self._open[date].changing:
                         with _watched(date):
-                            self._open[date].commit()
+                            records = self._open[date].commit()
+                            self._commits.note(date, records)
                 break
             except Damaged as damage:
                 self._roll_back()
@@ -87,16 +113,24 @@ class DayFiles:
                 renewed.add(damage.date)
                 self.set_aside(damage)
             except BaseException as error:
+                touched = [date for date, day in self._open.items() if day.changing]
                 self._roll_back()
                 if is_full(error, self.directory):
                     raise NoSpace from error
+                for date in touched:
+                    self.on_trouble(date)
                 raise
         self._close_all_but(limits.DAYS_OPEN)
+        for date, day in self._open.items():
+            if day.wants_dictionary:
+                day.wants_dictionary = False
+                self.on_untaught(date)
         return outcomes
 
     def close(self) -> None:
         """Close every file."""
         self._close_all_but(0)
+        self._commits.close()
 
     def _take(self, arrival: Arrival) -> Outcome:
         at = arrival.frame.at if arrival.frame is not None else arrival.recv_ms / 1000
@@ -132,11 +166,13 @@ class DayFiles:
 
     def set_aside(self, damage: Damaged) -> None:
         """Give a damaged file another name, so that its day begins a new one. Between two batches only."""
+        path = day_path(self.directory, damage.date)
+        if damage.inode is not None and damage.inode != inode_of(path):
+            return
         day = self._open.pop(damage.date, None)
         if day is not None:
             with contextlib.suppress(sqlite3.Error):
                 day.close()
-        path = day_path(self.directory, damage.date)
         free = (self.directory / f"damaged-{damage.date:%Y%m%d}-{n}.db" for n in itertools.count(1))
         aside = next(other for other in free if not other.exists())
         Path(f"{path}-shm").unlink(missing_ok=True)
@@ -144,6 +180,7 @@ class DayFiles:
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
         self._existing.discard(damage.date)
+        self._commits.note(damage.date, 0)
         _log.error(
             "{path} is damaged and now {aside}; what can be read is stored again: {error}",
             path=str(path),
@@ -157,9 +194,22 @@ class DayFiles:
         day = self._open.pop(date, None)
         if day is None:
             day = Day.open(day_path(self.directory, date))
-            self._existing.add(date)
+            if date not in self._existing:
+                self._existing.add(date)
+                self._teach_the_latest(day)
         self._open[date] = day
         return day
+
+    def _teach_the_latest(self, day: Day) -> None:
+        """Give a new day the dictionary of the newest other one, until it learns its own."""
+        for date in sorted(self._existing, reverse=True):
+            path = day_path(self.directory, date)
+            if path != day.path:
+                with contextlib.suppress(sqlite3.Error), contextlib.closing(open_reader(path)) as other:
+                    known = compressing.newest(other)
+                    if known is not None:
+                        day.teach(*known, own=False)
+                        return
 
     def _roll_back(self) -> None:
         """Undo in every file; one that cannot even do that is closed, which undoes it too."""
@@ -175,6 +225,14 @@ class DayFiles:
         while len(self._open) > most:
             date = next(iter(self._open))
             self._open.pop(date).close()
+
+
+def inode_of(path: Path) -> int | None:
+    """Which file a path is; None for none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def _held(day: Day, arrival: Arrival) -> bool:

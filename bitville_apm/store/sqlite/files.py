@@ -6,6 +6,7 @@ refused, since only that version knows what it may not touch.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import re
@@ -14,12 +15,17 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
-from bitville_apm import limits
-from bitville_apm.store.sqlite.rolls import Merged
+import zstandard
 
-VERSIONS = {"day": 2, "main": 2}
+from bitville_apm import limits
+
+VERSIONS = {"day": 1, "main": 1}
 """The schema version this code writes, kept in the file as `user_version`."""
 
+VERSION_MOST = 1000
+"""A version beyond it is a flipped bit, not a program of the future."""
+_DAMAGE = ("malformed", "not a database", "decode to UTF-8", "no such table", "no such column", "already exists")
+_IOERR_SHORT_READ = 522
 _EPOCH = datetime.date(1970, 1, 1)
 _DAY = re.compile(r"day-(\d{4})(\d\d)(\d\d)\.db\Z")
 
@@ -83,7 +89,6 @@ def open_writer(path: Path, schema: str) -> sqlite3.Connection:
         db.execute("PRAGMA foreign_keys = ON")
         db.execute(f"PRAGMA cache_size = -{limits.WRITER_CACHE_BYTES // limits.KIB}")
         db.execute(f"PRAGMA journal_size_limit = {limits.WAL_KEPT_BYTES}")
-        db.create_aggregate("merged", 1, Merged)  # type: ignore[arg-type]
         _bring_up_to_date(db, path, schema)
     except BaseException:
         db.close()
@@ -118,6 +123,32 @@ def is_full(error: BaseException, directory: Path) -> bool:
     return disk.f_bavail * disk.f_frsize < limits.DISK_FULL_BYTES or (disk.f_files > 0 and disk.f_favail == 0)
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether an error means that what is in a file is not what was written there.
+
+    SQLite's own word for it is a bare `DatabaseError`; a text that is no UTF-8, a table that is missing or there twice
+    and a file that ends too early come as `OperationalError`, like locks and full disks, which are no damage.
+    """
+    if type(error) is sqlite3.DatabaseError:
+        return "readonly" not in str(error)
+    if isinstance(error, sqlite3.OperationalError):
+        return (
+            any(words in str(error) for words in _DAMAGE)
+            or getattr(error, "sqlite_errorcode", None) == _IOERR_SHORT_READ
+        )
+    return isinstance(error, zstandard.ZstdError)
+
+
+def flaw_of(path: Path) -> str | None:
+    """What SQLite finds wrong with a whole file, None where it finds nothing. Reads all of it: seconds a gigabyte."""
+    try:
+        with contextlib.closing(open_reader(path)) as db:
+            (told,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+            return None if told == "ok" else str(told)
+    except sqlite3.Error as error:
+        return str(error) if is_damage(error) else None
+
+
 def _create(path: Path) -> None:
     """Make the file before SQLite does: readable by its group only, and the directory's owner's also when root
     makes it, since the daemon must be able to write what a command line has begun. SQLite gives its -wal and
@@ -142,6 +173,8 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path, schema: str) -> None:
     db.execute("BEGIN IMMEDIATE")
     try:
         found = _version(db)  # again: another process may have been quicker
+        if not 0 <= found <= VERSION_MOST:
+            raise sqlite3.DatabaseError(f"{path}: its version is damaged")
         if found > version:
             raise StoreError(f"{path} was written by a newer version of Bitville APM; use that one")
         scripts = [f"{schema}.sql"] if found == 0 else []

@@ -28,6 +28,8 @@ from bitville_apm.store.sqlite.files import (
     day_of,
     day_path,
     days_in,
+    flaw_of,
+    is_damage,
     number_of,
     open_reader,
     open_writer,
@@ -78,7 +80,8 @@ class Keeper:
                     cleaned.added_up.append(date.isoformat())
             with _transaction(main):
                 hours.forget_before(main, number_of(day_of(trusted)) - limits.HOURS_KEPT_DAYS)
-                main.execute("DELETE FROM damage WHERE day < ?", (number_of(first),))
+                for table in ("damage", "dictionary"):
+                    main.execute(f"DELETE FROM {table} WHERE day < ?", (number_of(first) - 1,))  # noqa: S608
             self._remove_set_aside(first)
         return cleaned
 
@@ -95,11 +98,14 @@ class Keeper:
             with self._day(date) as day:
                 if day is None or hours.changes_of(day) == hours.changes_added_up(main, date):
                     return False
+                flaw = flaw_of(day_path(self.directory, date))  # the only look at all of it, once a day is over
+                if flaw is not None:
+                    raise sqlite3.DatabaseError(flaw)
                 with _transaction(main):
                     hours.replace(main, date, day)
                 return True
         except sqlite3.DatabaseError as error:
-            if type(error) is not sqlite3.DatabaseError or "readonly" in str(error):
+            if not is_damage(error):
                 raise
             self.set_aside(Damaged(date, str(error)))
             return False
@@ -119,7 +125,7 @@ class Keeper:
                     try:
                         hours.replace(main, date, day)
                     except sqlite3.DatabaseError as error:
-                        if type(error) is not sqlite3.DatabaseError:
+                        if not is_damage(error):
                             raise
                         main.execute("ROLLBACK TO hours")
                         _log.error("day {day} goes without its hours: {error}", day=date.isoformat(), error=str(error))
@@ -129,16 +135,8 @@ class Keeper:
 
     @contextlib.contextmanager
     def _day(self, date: datetime.date) -> Iterator[sqlite3.Connection | None]:
-        """A day file read as it is in one commit; None while it has no tables yet.
-
-        A file of an earlier version is brought up to date first: nobody else has it open for long.
-        """
-        path = day_path(self.directory, date)
-        with contextlib.closing(open_reader(path)) as day:
-            old = 0 < day.execute("PRAGMA user_version").fetchone()[0] < 2
-        if old:
-            open_writer(path, "day").close()
-        with contextlib.closing(open_reader(path)) as day:
+        """A day file read as it is in one commit; None while it has no tables yet."""
+        with contextlib.closing(open_reader(day_path(self.directory, date))) as day:
             day.execute("BEGIN")
             yield day if day.execute("PRAGMA user_version").fetchone()[0] else None
 

@@ -12,19 +12,20 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import attrs
-import msgspec
-import zstandard
 from twisted.logger import Logger
 
 from bitville_apm import limits
 from bitville_apm.records import Frame
-from bitville_apm.store.interface import Page, Projects, Search, Stored, TooSlow, TopRow
-from bitville_apm.store.sqlite import searching, tops
-from bitville_apm.store.sqlite.files import day_numbered, days_in, number_of, open_reader
+from bitville_apm.store.interface import BadCursor, Page, Point, Projects, Search, Statistics, Stored, TooSlow, TopRow
+from bitville_apm.store.sqlite import counting, packing, searching, tops
+from bitville_apm.store.sqlite.compressing import Bodies
+from bitville_apm.store.sqlite.days import inode_of
+from bitville_apm.store.sqlite.files import day_numbered, days_in, is_damage, number_of, open_reader
 
+K = TypeVar("K")
 T = TypeVar("T")
 _log = Logger()
 
@@ -35,12 +36,27 @@ class _Day:
 
     db: sqlite3.Connection
     projects: dict[str, int]
-    has_hours: bool
 
     def number(self, name: str) -> int | None:
         """The number of a name in this file."""
         row = self.db.execute("SELECT id FROM name WHERE text = ?", (name,)).fetchone()
         return int(row[0]) if row else None
+
+
+class Names(dict[int, str]):
+    """Names of a file by their numbers, each looked up once."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        super().__init__()
+        self._db = db
+
+    def __missing__(self, number: int) -> str:
+        """Look a number up. Raises `LookupError` where the file lost it."""
+        row = self._db.execute("SELECT text FROM name WHERE id = ?", (number,)).fetchone()
+        if row is None:
+            raise LookupError(f"the name {number} is gone")
+        self[number] = str(row[0])
+        return self[number]
 
 
 @attrs.define(eq=False)
@@ -52,6 +68,8 @@ class Reader:
     """Days that could not be read, and why."""
     stopping: bool = False
     """Set when the store stops: questions under way are given up."""
+    on_damage: Callable[[datetime.date, str, int | None, bool], None] = lambda date, why, inode, certain: None
+    """Called when a day could not be read: why, which file it was, and whether that is damage for certain."""
 
     def search(self, projects: Projects, search: Search) -> Page:
         """See `IStore.search`."""
@@ -103,19 +121,54 @@ class Reader:
                 totals[value].count(histogram)
         return [total.row(value) for value, total in best]
 
+    def series(
+        self, projects: Projects, dimension: str, value: str | None, start: float, end: float, host: str | None
+    ) -> Sequence[Point]:
+        """See `IStore.series`."""
+        asked = tops.Asked.of(dimension, start, end, host)
+        totals: dict[int, tops.Total] = {}
+
+        def times(
+            db: sqlite3.Connection, rolls: tops.Rolls, *which: int
+        ) -> Iterable[tuple[int, tuple[tops.Total, dict[int, int]]]]:
+            return asked.times(db, rolls, value, *which)
+
+        for minute, (total, histogram) in self._each_roll(projects, asked, times):
+            kept = totals.setdefault(minute, tops.Total())
+            kept.add(total)
+            kept.count(histogram)
+        label = value if value is not None else ""
+        return [Point(minute * 60, totals[minute].row(label), totals[minute].histogram) for minute in sorted(totals)]
+
+    def statistics(self, projects: Projects) -> Statistics:
+        """See `IStore.statistics`."""
+        days = self._each_day(
+            projects, lambda day: [counting.counted(day.db, number) for number in day.projects.values()]
+        )
+        return counting.together(days)
+
+    def correlated(self, projects: Projects, id: str) -> Sequence[Stored]:
+        """See `IStore.correlated`."""
+        wanted = searching.id_bytes(id)
+        found = self._each_day(
+            projects,
+            lambda day: (
+                stored
+                for project, number in day.projects.items()
+                for stored in _postgres(day.db, project, number, wanted, "correlation")
+            ),
+        )
+        return sorted(found, key=lambda stored: (stored.found.at, stored.found.id))[: limits.CORRELATED]
+
     def _each_roll(
-        self, projects: Projects, asked: tops.Asked, ask: Callable[..., Iterable[tuple[str, T]]]
-    ) -> list[tuple[str, T]]:
+        self, projects: Projects, asked: tops.Asked, ask: Callable[..., Iterable[tuple[K, T]]]
+    ) -> list[tuple[K, T]]:
         """What every day's rolls say: its file's, or those that `main.db` keeps of a day without one."""
         first, last = asked.days
         answered: set[datetime.date] = set()
         found = self._each_day(
             projects,
-            lambda day: [
-                row
-                for number in day.projects.values()
-                for row in ask(day.db, asked.rolls if day.has_hours else tops.MINUTES, number)
-            ],
+            lambda day: [row for number in day.projects.values() for row in ask(day.db, asked.rolls, number)],
             answered,
             lambda date: first <= number_of(date) <= last,
         )
@@ -130,18 +183,18 @@ class Reader:
 
     def frames(self, projects: Projects, start: float, end: float, host: str | None) -> Sequence[Frame]:
         """See `IStore.frames`: `at` in [start, end)."""
-        decoder = msgspec.json.Decoder(Frame)
 
         def of_day(day: _Day) -> Iterable[Frame]:
             number = day.number(host) if host is not None else None
             if host is not None and number is None:
                 return
+            names, bodies = Names(day.db), Bodies(day.db)
             for project in day.projects.values():
                 for (body,) in day.db.execute(
                     "SELECT body FROM frame WHERE project = ? AND at >= ? AND at < ? AND (?4 IS NULL OR host = ?4)",
                     (project, start, end, number),
                 ):
-                    yield decoder.decode(zstandard.decompress(body))
+                    yield packing.unpacked(bodies.decompress(body), names.__getitem__)
 
         return sorted(self._each_day(projects, of_day), key=lambda frame: frame.at)
 
@@ -178,21 +231,24 @@ class Reader:
         for date, path in days_in(self.directory).items():
             if not wanted(date):
                 continue
+            inode = inode_of(path)
             try:
                 with contextlib.closing(open_reader(path)) as db, self._timed(db, until):
-                    version = db.execute("PRAGMA user_version").fetchone()[0]
-                    if version == 0:
+                    if db.execute("PRAGMA user_version").fetchone()[0] == 0:
                         continue  # the writer is just making it
-                    found += list(ask(_Day(db, _visible(db, projects), version > 1)))
+                    found += list(ask(_Day(db, _visible(db, projects))))
                     if answered is not None:
                         answered.add(date)
                     self.damaged.pop(date, None)
-            except sqlite3.DatabaseError as error:
+            except (TooSlow, BadCursor):
+                raise
+            except Exception as error:  # noqa: BLE001 - a damaged row may go wrong anywhere; the others have answers
                 if not path.exists():
                     continue  # its time was over
                 if date not in self.damaged:
                     _log.error("{name} cannot be read: {error}", name=path.name, error=str(error))
                 self.damaged[date] = str(error)
+                self.on_damage(date, str(error), inode, is_damage(error))
         return found
 
     @contextlib.contextmanager
@@ -221,17 +277,22 @@ def _request(db: sqlite3.Connection, project: str, number: int, id: bytes) -> It
     ):
         *columns, recv_ms, client_id, body = row
         found = searching.found_request(project, tuple(columns))
-        yield _stored(found, row[1], recv_ms, client_id, body)
+        yield _stored(found, row[1], recv_ms, client_id, Bodies(db).decompress(body))
 
 
-def _postgres(db: sqlite3.Connection, project: str, number: int, id: bytes) -> Iterable[Stored]:
+def _postgres(
+    db: sqlite3.Connection, project: str, number: int, id: bytes, column: Literal["id", "correlation"] = "id"
+) -> Iterable[Stored]:
     for row in db.execute(
-        f"SELECT {searching.POSTGRES_COLUMNS}, r.recv_ms, r.body FROM postgres r WHERE project = ? AND id = ?",  # noqa: S608
-        (number, id),
+        f"SELECT {searching.POSTGRES_COLUMNS}, r.recv_ms, r.body FROM postgres r WHERE project = ? AND {column} = ?"  # noqa: S608
+        " ORDER BY at LIMIT ?",
+        (number, id, limits.CORRELATED),
     ):
         *columns, recv_ms, body = row
-        yield _stored(searching.found_postgres(project, tuple(columns)), "pg", recv_ms, None, body)
+        yield _stored(
+            searching.found_postgres(project, tuple(columns)), "pg", recv_ms, None, Bodies(db).decompress(body)
+        )
 
 
 def _stored(found: Any, kind: str, recv_ms: int, client_id: str | None, body: bytes) -> Stored:
-    return Stored(found=found, kind=kind, recv_ms=recv_ms, client_id=client_id, body=zstandard.decompress(body))
+    return Stored(found=found, kind=kind, recv_ms=recv_ms, client_id=client_id, body=body)

@@ -6,6 +6,7 @@ because its cells are added up in memory first.
 
 from __future__ import annotations
 
+import array
 import sqlite3
 import struct
 from collections.abc import Mapping
@@ -20,7 +21,10 @@ Key = tuple[int, int, int, int, int]
 """project, dimension, minute (or hour), host, value, as numbers of the day's `name` table."""
 
 COLUMNS = (*SUMS, "max_us", "histogram")
-_PAIR = struct.Struct("<HI")
+_HEAD = struct.Struct("<cH")
+_WIDTHS = {"b": ("B", "B"), "h": ("B", "H"), "i": ("B", "I"), "I": ("H", "I")}
+"""Types of the two arrays of a packed histogram: buckets and counts."""
+_WIDEST = "I"
 _REAL = frozenset({"blocked_s", "waiting_s"})
 
 
@@ -49,30 +53,38 @@ MINUTES = Table.of("roll", "minute")
 HOURS = Table.of("hour", "hour")
 
 
-class Merged:
-    """An aggregate of SQL: packed histograms added up."""
-
-    def __init__(self) -> None:
-        self._sum: dict[int, int] = {}
-
-    def step(self, data: bytes | None) -> None:
-        """One more."""
-        self._sum = added(self._sum, unpacked(data))
-
-    def finalize(self) -> bytes | None:
-        """All of them."""
-        return packed(self._sum)
-
-
 def packed(histogram: Mapping[int, int]) -> bytes | None:
-    """A histogram as the bytes of a row; None when empty."""
-    pairs = [_PAIR.pack(i, min(n, limits.HISTOGRAM_COUNT)) for i, n in sorted(histogram.items()) if n > 0]
-    return b"".join(pairs) or None
+    """A histogram as the bytes of a row; None when empty.
+
+    A letter for the widths, the lowest bucket (u16), then the buckets from there on and their counts, two arrays as
+    narrow as they can be: most of a minute's take two bytes a bucket.
+    """
+    pairs = [(i, min(n, limits.HISTOGRAM_COUNT)) for i, n in sorted(histogram.items()) if n > 0]
+    if not pairs:
+        return None
+    lowest, most = pairs[0][0], max(n for _, n in pairs)
+    width = next(letter for letter, (_, wide) in _WIDTHS.items() if most < 1 << (8 * array.array(wide).itemsize))
+    if pairs[-1][0] - lowest > 255:  # a byte
+        width = _WIDEST
+    steps, counts = _WIDTHS[width]
+    return (
+        _HEAD.pack(width.encode(), lowest)
+        + array.array(steps, [i - lowest for i, _ in pairs]).tobytes()
+        + array.array(counts, [n for _, n in pairs]).tobytes()
+    )
 
 
 def unpacked(data: bytes | None) -> dict[int, int]:
-    """The bytes of a row as a histogram."""
-    return dict(_PAIR.iter_unpack(data)) if data else {}
+    """The bytes of a row as a histogram. Raises `struct.error`, `KeyError` or `ValueError` where they are damaged."""
+    if not data:
+        return {}
+    width, lowest = _HEAD.unpack_from(data)
+    steps, counts = (array.array(kind) for kind in _WIDTHS[width.decode("latin-1")])
+    n = (len(data) - _HEAD.size) // (steps.itemsize + counts.itemsize)
+    middle = _HEAD.size + n * steps.itemsize
+    steps.frombytes(data[_HEAD.size : middle])
+    counts.frombytes(data[middle:])
+    return {lowest + i: count for i, count in zip(steps, counts, strict=True)}
 
 
 def fits(number: float | None) -> int | None:

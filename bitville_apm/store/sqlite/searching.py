@@ -65,6 +65,9 @@ class Asked:
             where.add("id = ?", id_bytes(search.correlation_id))
         if search.url is not None:
             where.add("url LIKE ? ESCAPE '\\'", _pattern(search.url))
+            few = self._few(search.url)
+            if few is not None:
+                where.add(f"+row IN ({','.join(map(str, few))})")
         where.name("endpoint", search.endpoint)
         where.name("host", search.host)
         where.name("release", search.release)
@@ -81,6 +84,16 @@ class Asked:
         for row in where.select("request", COLUMNS, f"{key} DESC, id DESC", search.limit + 1):
             found = found_request(self.project, row)
             yield (float(row[3] if search.sort == "duration" else row[2]), row[0], self.project, PHP), found
+
+    def _few(self, url: str) -> list[int] | None:
+        """The rows of the day whose URL may contain what is wanted; None where they are too many to look at each."""
+        letters = sorted({part[i : i + 3] for part in url.split("%") for i in range(len(part) - 2)}, key=len)
+        if not letters:
+            return None
+        wanted = " AND ".join('"' + three.replace('"', '""') + '"' for three in letters)
+        rows = self.db.execute("SELECT rowid FROM url WHERE url MATCH ? LIMIT ?", (wanted, limits.URL_MATCHES + 1))
+        found = [row for (row,) in rows]
+        return found if len(found) <= limits.URL_MATCHES else None
 
     def _postgres(self) -> Iterator[tuple[Rank, Found]]:
         search = self.search

@@ -23,17 +23,21 @@ from bitville_apm.store.interface import (
     IStore,
     Outcome,
     Page,
+    Point,
     Projects,
     Search,
+    Statistics,
     Stored,
     TopRow,
 )
+from bitville_apm.store.sqlite.compressing import Teacher
 from bitville_apm.store.sqlite.days import DayFiles
 from bitville_apm.store.sqlite.files import days_in
 from bitville_apm.store.sqlite.keeping import Keeper
 from bitville_apm.store.sqlite.main import Main
 from bitville_apm.store.sqlite.reader import Reader
 from bitville_apm.store.sqlite.salvage import Salvage, told
+from bitville_apm.store.sqlite.trouble import Doctor
 from bitville_apm.store.sqlite.writer import Writer
 
 T = TypeVar("T")
@@ -79,7 +83,12 @@ class SqliteStore:
             lambda damage: writer.do(lambda files: files.set_aside(damage)),
         )
         files.let_go(keeper.first_kept())
-        salvage = Salvage(directory, lambda batch: writer.do(lambda files: files.write([batch])))
+        salvage = Salvage(
+            directory,
+            lambda batch: writer.do(lambda files: files.write([batch])),
+            lambda date, marks: writer.do(lambda files: files.keep_on(date, marks)),
+        )
+        salvage.note(files.missing())
         store = cls(
             directory,
             reactor,
@@ -92,7 +101,17 @@ class SqliteStore:
             ThreadPool(0, 1, "bitville-main"),
             ThreadPool(0, 1, "bitville-keeping"),
         )
-        files.on_set_aside = lambda: reactor.callFromThread(store.salvage)
+        doctor = Doctor(directory, lambda damage: writer.do(lambda files: files.set_aside(damage)))
+        teacher = Teacher(directory, lambda *learned: writer.do(lambda files: files.teach(*learned)))
+
+        def aside(what: Callable[..., object], *arguments: object) -> None:
+            """From any thread: do something in the keeping thread; what fails there is only logged."""
+            reactor.callFromThread(store.aside, what, *arguments)
+
+        files.on_set_aside = lambda: aside(salvage.run)
+        files.on_trouble = lambda date: aside(doctor.look, date)
+        files.on_untaught = lambda date: aside(teacher.teach, date)
+        reader.on_damage = lambda *seen: aside(doctor.hear, *seen)
         writer.start()
         for pool in (store._threads, store._main_thread, store._keeping_thread):
             pool.start()
@@ -127,6 +146,20 @@ class SqliteStore:
         """See `IStore`."""
         return self._ask(self._reader.top, projects, dimension, start, end, host, limit)
 
+    def series(
+        self, projects: Projects, dimension: str, value: str | None, start: float, end: float, host: str | None
+    ) -> Deferred[Sequence[Point]]:
+        """See `IStore`."""
+        return self._ask(self._reader.series, projects, dimension, value, start, end, host)
+
+    def statistics(self, projects: Projects) -> Deferred[Statistics]:
+        """See `IStore`."""
+        return self._ask(self._reader.statistics, projects)
+
+    def correlated(self, projects: Projects, id: str) -> Deferred[Sequence[Stored]]:
+        """See `IStore`."""
+        return self._ask(self._reader.correlated, projects, id)
+
     def frames(self, projects: Projects, start: float, end: float, host: str | None) -> Deferred[Sequence[Frame]]:
         """See `IStore`."""
         return self._ask(self._reader.frames, projects, start, end, host)
@@ -148,10 +181,11 @@ class SqliteStore:
         self._salvage.run()
         return self._keeper.clean_up()
 
-    def salvage(self) -> None:
-        """Bring back what can be read of damaged files, in a thread; what fails is tried again with `clean_up`."""
-        done = deferToThreadPool(self.reactor, self._keeping_thread, self._salvage.run)
-        done.addErrback(lambda failure: _log.failure("salvaging failed; the next try is within an hour", failure))
+    def aside(self, what: Callable[..., object], *arguments: object) -> None:
+        """Do something in the thread for what is done now and then. What fails is tried again when it is next due."""
+        if not self._keeper.stopping:
+            done = deferToThreadPool(self.reactor, self._keeping_thread, what, *arguments)
+            done.addErrback(lambda failure: _log.failure("what is done aside failed", failure))
 
     def health(self) -> Mapping[str, Any]:
         """See `IStore`."""

@@ -1,4 +1,5 @@
-"""The heaviest values of a dimension: minute or hour rolls of a range, added up over hosts, projects and days."""
+"""The heaviest values of a dimension, and one value over time: minute or hour rolls of a range, added up over hosts,
+projects and days."""
 
 from __future__ import annotations
 
@@ -23,6 +24,8 @@ class Rolls:
 
     totals: str
     histograms: str
+    times: str
+    times_histograms: str
     minutes: int
     """How long its rows are."""
 
@@ -30,11 +33,15 @@ class Rolls:
     def of(cls, table: str, unit: str, minutes: int, more: str = "") -> Rolls:
         """The questions for a table with this column of time; `more` conditions have their values from ?6 on."""
         where = _CONDITION.format(unit) + more
+        value = 7 if more else 6
+        one = f"{where} AND (?{value} IS NULL OR value = ?{value})"
         return cls(
             f"SELECT (SELECT text FROM name WHERE name.id = value), {_SUMS}, count(executions), max(max_us)"  # noqa: S608
             f" FROM {table} WHERE {where} GROUP BY value",
             f"SELECT text, histogram FROM {table} JOIN name ON name.id = value WHERE {where}"  # noqa: S608
             " AND histogram IS NOT NULL",
+            f"SELECT {unit}, {_SUMS}, count(executions), max(max_us) FROM {table} WHERE {one} GROUP BY {unit}",  # noqa: S608
+            f"SELECT {unit}, histogram FROM {table} WHERE {one} AND histogram IS NOT NULL",  # noqa: S608
             minutes,
         )
 
@@ -148,8 +155,24 @@ class Asked:
             if value in wanted:
                 yield value, unpacked(histogram)
 
+    def times(
+        self, db: sqlite3.Connection, rolls: Rolls, value: str | None, project: int, *more: int
+    ) -> Iterator[tuple[int, tuple[Total, dict[int, int]]]]:
+        """One value's columns (of all values for None) by the minute in which each row begins."""
+        number: int | None = None
+        if value is not None:
+            row = db.execute("SELECT id FROM name WHERE text = ?", (value[: limits.NAME_CHARACTERS],)).fetchone()
+            if row is None:
+                return
+            number = row[0]
+        for at, *columns in self._rows(db, rolls, rolls.times, project, *more, number):
+            *sums, counted, max_us = columns
+            yield at * rolls.minutes, (Total(dict(zip(SUMS, sums, strict=True)), counted > 0, max_us), {})
+        for at, histogram in self._rows(db, rolls, rolls.times_histograms, project, *more, number):
+            yield at * rolls.minutes, (Total(), unpacked(histogram))
+
     def _rows(
-        self, db: sqlite3.Connection, rolls: Rolls, question: str, project: int, *more: int
+        self, db: sqlite3.Connection, rolls: Rolls, question: str, project: int, *more: int | None
     ) -> Iterator[tuple[Any, ...]]:
         names = dict(db.execute("SELECT text, id FROM name WHERE text IN (?, ?)", (self.dimension, self.host)))
         if self.dimension in names and (self.host is None or self.host in names):

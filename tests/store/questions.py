@@ -1,0 +1,114 @@
+"""What a store answers beside searching and ranking, held against a plain recount; see `contract.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitville_apm import limits
+from bitville_apm.cells import added, bucket
+from bitville_apm.store.interface import Arrival, Projects
+from tests.store.contract import BLOG, SHOP, Open, quick, some_ends
+from tests.store.make import DAY, NOON, end, frame, new_id, postgres
+
+
+class QuestionsContract:
+    """Series, statistics, and what belongs to one request."""
+
+    def open(self) -> AbstractContextManager[Open]:
+        """An empty store."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def it(self) -> Iterator[Open]:
+        with self.open() as it:
+            yield it
+
+    @quick
+    @given(some_ends(), st.sampled_from([SHOP, BLOG, None]), st.sampled_from([None, "GET /a", "GET /b", "GET /c"]))
+    def test_series(self, batch: list[Arrival], projects: Projects, value: str | None) -> None:
+        """QUERY-05: a series has each minute's requests, wall time and histogram, exactly those of its projects."""
+        with self.open() as it:
+            outcomes = it.write(*batch)
+            wanted: dict[int, tuple[int, int, dict[int, int]]] = {}
+            for arrival, outcome in zip(batch, outcomes, strict=True):
+                request = arrival.request
+                assert request is not None
+                visible = projects is None or arrival.project in projects
+                counted = outcome == "stored" and arrival.cells and visible
+                if counted and value in (None, request.endpoint):
+                    minute = int(request.end // 60) * 60
+                    n, us, histogram = wanted.get(minute, (0, 0, {}))
+                    ms = request.ms
+                    wanted[minute] = (n + 1, us + round(ms * 1000), added(histogram, {bucket(ms * 1000): 1}))
+            found = {}
+            for day in (0, -1):
+                start = NOON + day * DAY - 3600
+                points = it.pump.ask(it.store.series(projects, "endpoint", value, start, start + 7200, None))
+                assert [p.at for p in points] == sorted(p.at for p in points)
+                found.update({p.at: (p.row.requests, round(p.row.wall_ms * 1000), p.histogram) for p in points})
+            assert found == wanted
+
+    def test_series_of_one_host_and_of_frames(self, it: Open) -> None:
+        """QUERY-05: frames count like records do, hosts apart; beyond six hours a row is an hour."""
+        for host, requests in (("web1", 2), ("web2", 5)):
+            cells = {"endpoint": {"values": ["GET /x"], "columns": {"requests": [requests], "histogram": [[[90, 1]]]}}}
+            it.write(frame(NOON, host=host, cells=cells), frame(NOON + 130, host=host, cells=cells))
+
+        def asked(end: float, host: str | None) -> list[tuple[int, int]]:
+            points = it.pump.ask(it.store.series(None, "endpoint", "GET /x", NOON, end, host))
+            return [(p.at, p.row.requests) for p in points]
+
+        assert asked(NOON + 600, None) == [(NOON, 7), (NOON + 120, 7)]
+        assert asked(NOON + 600, "web2") == [(NOON, 5), (NOON + 120, 5)]
+        assert asked(NOON + 600, "web3") == []
+        assert asked(NOON + limits.MINUTES_WINDOW_S + 3600, None) == [(NOON, 14)]
+        assert it.pump.ask(it.store.series(None, "nothing", None, NOON, NOON + 60, None)) == []
+
+    @quick
+    @given(some_ends(), st.sampled_from([SHOP, BLOG, None]))
+    def test_statistics(self, batch: list[Arrival], projects: Projects) -> None:
+        """QUERY-05: records are counted once each, and the oldest and newest are those of the asker's projects."""
+        with self.open() as it:
+            seen = [postgres(NOON - 7, project="shop"), postgres(NOON + 9, project="blog")]
+            outcomes = it.write(*batch, *seen)
+            kept = [
+                a
+                for a, outcome in zip([*batch, *seen], outcomes, strict=True)
+                if outcome == "stored" and (projects is None or a.project in projects)
+            ]
+            times = [a.request.at if a.request else a.postgres.at for a in kept]  # type: ignore[union-attr]
+            got = it.pump.ask(it.store.statistics(projects))
+            assert got.requests == sum(a.request is not None for a in kept)
+            assert got.observations == sum(a.postgres is not None for a in kept)
+            assert (got.oldest, got.newest) == (min(times), max(times))
+
+    def test_statistics_of_nothing(self, it: Open) -> None:
+        """An empty store has no oldest record."""
+        got = it.pump.ask(it.store.statistics(None))
+        assert (got.requests, got.observations, got.oldest, got.newest) == (0, 0, None, None)
+
+    def test_correlated(self, it: Open) -> None:
+        """LIST-05: a request finds what Postgres was seen doing for it, oldest first, and no other project's."""
+        mine, other = new_id(1), new_id(2)
+        it.write(
+            end(mine, NOON),
+            postgres(NOON + 2, correlation_id=mine, data=[{"pid": 2}]),
+            postgres(NOON + 1, correlation_id=mine, data=[{"pid": 1}]),
+            postgres(NOON + 1, correlation_id=other, data=[{"pid": 3}]),
+            postgres(NOON + 1, correlation_id=mine, project="blog", data=[{"pid": 4}]),
+            postgres(NOON + DAY, correlation_id=mine, data=[{"pid": 5}]),
+        )
+
+        def pids(projects: Projects) -> list[int]:
+            bodies = [found.body for found in it.pump.ask(it.store.correlated(projects, mine))]
+            return [int(body.partition(b'"pid": ')[2].partition(b"}")[0]) for body in bodies]
+
+        assert pids(SHOP) == [1, 2, 5]
+        assert pids(BLOG) == [4]
+        assert sorted(pids(None)) == [1, 2, 4, 5]
+        assert it.pump.ask(it.store.correlated(None, new_id(9))) == []
