@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import attrs
 
@@ -163,6 +164,23 @@ class Rig:
         """A batch: each line an object, or bytes as they are."""
         plain = b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
         return self.ask("POST", path, plain, key, **{"Content_Type": "application/x-ndjson", **headers})
+
+    def stored(self, key: str) -> list[dict[str, Any]]:
+        """Every record there is, by all pages of a search."""
+        found: list[dict[str, Any]] = []
+        after: dict[str, Any] = {}
+        while True:
+            page = self.ask("GET", f"/api/search?{urlencode({'limit': 100, 'sort': 'time', **after})}", key=key).json
+            found += page["items"]
+            if not page["hasMore"]:
+                return found
+            after = {"after": page["cursor"]}
+
+    def counted(self, key: str) -> dict[str, int]:
+        """How many requests the rolls hold of each endpoint; 200 endpoints at most."""
+        week = {"from": time.time() - 7 * 86_400, "to": time.time() + 60}
+        top = self.ask("GET", f"/api/top?{urlencode({'dimension': 'endpoint', 'limit': 200, **week})}", key=key)
+        return {item["value"]: item["requests"] for item in top.json["items"]}
 
 
 @contextmanager

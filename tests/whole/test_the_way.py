@@ -41,20 +41,11 @@ class Way:
 
     def stored(self) -> list[dict[str, Any]]:
         """Every record there is, by all pages of a search."""
-        found: list[dict[str, Any]] = []
-        after: dict[str, Any] = {}
-        while True:
-            page = self.ask("search", limit=100, sort="time", **after)
-            found += page["items"]
-            if not page["hasMore"]:
-                return found
-            after = {"after": page["cursor"]}
+        return self.collector.stored(self.read_key)
 
     def counted(self) -> int:
         """How many requests the rolls of all endpoints hold."""
-        week = {"from": time.time() - 7 * 86_400, "to": time.time() + 60}
-        top = self.ask("top", dimension="endpoint", limit=200, **week)
-        return sum(item["requests"] for item in top["items"])
+        return sum(self.collector.counted(self.read_key).values())
 
     def delivered(self) -> bool:
         """Whether the agent has nothing left to send."""

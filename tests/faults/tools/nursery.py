@@ -13,12 +13,23 @@ from multiprocessing.context import ForkServerProcess
 
 FIRST_PASSED = 3
 """The descriptor that `LISTEN_FDS` begins at."""
+BEFOREHAND = [
+    "twisted.scripts._twistd_unix",
+    "werkzeug.routing",
+    "prometheus_client",
+    "bitville_apm.http",
+    "bitville_apm.agent.control",
+    "bitville_apm.agent.listener",
+    "bitville_apm.agent.spool",
+    "bitville_apm.agent.transmitter",
+]
+"""Most of what an agent imports, but nothing that makes a reactor (klein does): two processes cannot share one."""
 
 
 def born(listening: socket.socket | None, arguments: list[str], log: str, directory: str) -> ForkServerProcess:
     """Run `twistd` with these arguments in a new process, `listening` passed as systemd would."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["twisted.scripts._twistd_unix", "bitville_apm.agent.tap"])
+    context.set_forkserver_preload(BEFOREHAND)
     process = context.Process(target=_live, args=(listening, arguments, log, directory), daemon=True)
     process.start()
     return process
