@@ -40,6 +40,7 @@ class Pipeline:
     spools: int = 0
     ledger: Ledger = attrs.Factory(Ledger)
     unread: UnreadAcks = attrs.Factory(UnreadAcks)
+    _writing: dict[str, list[Deferred[None]]] = attrs.Factory(dict)
 
     async def start(self) -> None:
         """Open the journal, then begin to send."""
@@ -68,9 +69,15 @@ class Pipeline:
         if self.unread.knows(line.id, self.clock.seconds()):
             self.ledger.duplicate += 1
             return succeed(None)
+        if line.id in self._writing:
+            # A second copy, from the spool or the socket, of what is being written: it fares as the first does.
+            second: Deferred[None] = Deferred()
+            self._writing[line.id].append(second)
+            return second
         flags = SHORT if line.kind == "end" and line.message.short else 0
         written = self.journal.append(Entry(line.kind, line.id, received_ms, line.body, flags))
-        written.addCallbacks(self._journalled, self._unwritten, callbackArgs=(line,))
+        self._writing[line.id] = []
+        written.addCallbacks(self._journalled, self._unwritten, callbackArgs=(line,), errbackArgs=(line,))
         return written
 
     def died(self, id_: str, body: bytes) -> Deferred[None]:
@@ -110,9 +117,15 @@ class Pipeline:
         self.ledger.journalled += 1
         if line.kind == "end":
             self.unread.add(line.id, self.clock.seconds())
+        for copy in self._writing.pop(line.id):
+            self.ledger.duplicate += 1
+            copy.callback(None)
 
-    def _unwritten(self, failure: Failure) -> Failure:
+    def _unwritten(self, failure: Failure, line: Line) -> Failure:
         self.ledger.unwritten += 1
+        for copy in self._writing.pop(line.id):
+            self.ledger.unwritten += 1
+            copy.errback(failure.value)
         return failure
 
     def _kept(self, result: Failure | None, size: int) -> Failure | None:

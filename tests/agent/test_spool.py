@@ -20,13 +20,13 @@ from twisted.internet.task import Clock
 from bitville_apm import limits
 from bitville_apm.agent import spoolfiles
 from bitville_apm.agent.disk import Disk
-from bitville_apm.agent.journal import Journal
+from bitville_apm.agent.journal import Journal, NotWritten
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.quarantine import Quarantine
 from bitville_apm.agent.spool import Spool
 from bitville_apm.reading import read_line
 from tests.agent.rig import end_line
-from tests.agent.test_journal import at_once, done
+from tests.agent.test_journal import at_once, done, result
 from tests.tools import lacking
 
 NOW = 1_795_231_300.0
@@ -130,6 +130,27 @@ def test_a_record_whose_ack_was_not_read_is_not_taken_twice(tmp_path: Path) -> N
     assert (rig.pipeline.ledger.received, rig.pipeline.ledger.duplicate) == (3, 1)
     rig.clock.advance(limits.UNREAD_ACK_S)
     assert not rig.pipeline.unread.knows(id_, rig.clock.seconds())
+
+
+def test_two_copies_that_come_together_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 19: after a hang the socket and the spool bring the same record in one turn: the second is no record of its
+    own, and is acknowledged only if the first is written.
+    """
+    rig = SpoolRig(tmp_path)
+    id_ = an_id()
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pwrite", refuse)
+        copies = [rig.pipeline.take(read_line(end_line(id_), 0), 0) for _ in range(2)]
+        rig.clock.advance(0)
+        for copy in copies:
+            with pytest.raises(NotWritten):
+                result(copy)
+    assert rig.pipeline.ledger.unwritten == 2
+    copies = [rig.pipeline.take(read_line(end_line(id_), 0), 0) for _ in range(3)]
+    rig.clock.advance(0)
+    assert all(copy.called for copy in copies)
+    assert rig.journalled() == [("end", id_)]
+    assert (rig.pipeline.ledger.journalled, rig.pipeline.ledger.duplicate) == (1, 2)
 
 
 def test_after_a_crash_the_journal_itself_knows(tmp_path: Path) -> None:
