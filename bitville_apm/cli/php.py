@@ -1,7 +1,7 @@
 """`bitville php`: puts the PHP client where pools can read it, takes it away, and switches it off and on.
 
-A page must never die of this. So an installed client is one file per version, which the name of its content tells,
-and `listener.php` names the one in force: a pool sees the old version whole or the new one whole. What
+A page must never die of this. So an installed client is two files per version, whose name tells their content, and
+`listener.php` names the one in force: a pool sees the old version whole or the new one whole. What
 `auto_prepend_file` names is a stub that upgrades leave alone.
 """
 
@@ -27,8 +27,8 @@ from bitville_apm.ini import ConfigError
 SOURCE = Path(bitville_apm.__file__).parent / "php"
 STUB, LISTENER, CHAIN, OFF = "prepend.php", "listener.php", "chain.php", "off"
 STUB_MARK = "The stub for auto_prepend_file. Upgrades never touch it."
-CLASSES = "/src/all.php"
-"""How listener.php names what it loads; an installed one names a file of all classes."""
+CLASSES = "/src/begin.php"
+"""How listener.php names what it loads; an installed one names a file of those classes."""
 
 SETTING = re.compile(
     r"^[ \t]*(?:auto_prepend_file[ \t]*=|php(?:_admin)?_value[ \t]*"
@@ -142,19 +142,26 @@ def is_ours(value: str) -> bool:
     return False
 
 
-def whole() -> str:
-    """All classes and helpers as one file, in the order of src/all.php; it returns true."""
-    order = (SOURCE / "src" / "all.php").read_text().split("$classes = [", 1)[1].split("];", 1)[0]
-    parts = ["<?php\n"]
-    for name in re.findall(r"'(\w+)'", order):
-        code = (SOURCE / "src" / f"{name}.php").read_text().removeprefix("<?php\n")
+def classes(name: str) -> str:
+    """The classes that src/`name`.php lists, in its order, as the text of one file without its head."""
+    order = (SOURCE / "src" / f"{name}.php").read_text().split("$classes = [", 1)[1].split("];", 1)[0]
+    parts = []
+    for found in re.findall(r"'(\w+)'", order):
+        code = (SOURCE / "src" / f"{found}.php").read_text().removeprefix("<?php\n")
         code = code.replace("declare(strict_types=1);\n", "", 1).replace("namespace BitvilleApm;\n", "", 1)
-        if name in ("Pdo", "PdoStatement"):
+        if found in ("Pdo", "PdoStatement"):
             code = f"if (class_exists('PDO', false)) {{\n{code}}}\n"
         parts.append(f"namespace BitvilleApm {{\n{code}}}\n")
-    helpers = (SOURCE / "helpers.php").read_text().removeprefix("<?php\n")
-    parts.append(f"namespace {{\n{helpers}\nreturn true;\n}}\n")
     return "".join(parts)
+
+
+def whole() -> tuple[str, str, str]:
+    """What a request needs at once, what it needs later, and the name of both, which tells their content."""
+    helpers = (SOURCE / "helpers.php").read_text().removeprefix("<?php\n")
+    begin, rest = classes("begin"), f"<?php\n{classes('rest')}namespace {{\nreturn true;\n}}\n"
+    name = hashlib.sha256((begin + helpers + rest).encode()).hexdigest()[:12]
+    begin = begin.replace("'/rest.php'", f"'/rest-{name}.php'", 1)
+    return f"<?php\n{begin}namespace {{\n{helpers}\nreturn true;\n}}\n", rest, name
 
 
 def put(path: Path, text: str) -> None:
@@ -174,8 +181,8 @@ def put(path: Path, text: str) -> None:
 
 def copy_to(folder: Path, stub: bool) -> None:
     """The client into its folder; what is there keeps serving pages meanwhile."""
-    code = whole()
-    client = f"client-{hashlib.sha256(code.encode()).hexdigest()[:12]}.php"
+    begin, rest, name = whole()
+    client = f"client-{name}.php"
     listener = (SOURCE / LISTENER).read_text()
     if listener.count(CLASSES) != 1:
         raise Refused(f"{SOURCE / LISTENER} is not the one that belongs to this version; reinstall bitville-apm")
@@ -185,12 +192,14 @@ def copy_to(folder: Path, stub: bool) -> None:
         folder.mkdir(parents=True)
         folder.chmod(0o755)
     # The listener after what it names. OPcache may show pools the one before for some seconds.
-    put(folder / client, code)
+    put(folder / f"rest-{name}.php", rest)
+    put(folder / client, begin)
     put(current, listener.replace(CLASSES, f"/{client}"))
     if stub or not (folder / STUB).exists():
         put(folder / STUB, (SOURCE / STUB).read_text())
-    for old in folder.glob("client-*.php"):
-        if old.name != client and old.name not in before:
+    for old in [*folder.glob("client-*.php"), *folder.glob("rest-*.php")]:
+        version = old.stem.partition("-")[2]
+        if version != name and f"client-{version}.php" not in before:
             old.unlink()
 
 
@@ -257,7 +266,7 @@ def _uninstall(given: argparse.Namespace) -> int:
             f"auto_prepend_file still names it in {places}: without it PHP answers every page with nothing. Take that "
             f"line out{back}, reload PHP-FPM, then uninstall"
         )
-    for path in (folder / LISTENER, *folder.glob("client-*.php"), folder / OFF):
+    for path in (folder / LISTENER, *folder.glob("client-*.php"), *folder.glob("rest-*.php"), folder / OFF):
         path.unlink(missing_ok=True)
     lines = [f"The client in {folder} is removed."]
     if given.stub:

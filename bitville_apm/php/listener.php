@@ -16,7 +16,7 @@
     }
     try {
         // `bitville php install` puts a file there that holds all classes of one version: no upgrade can mix two.
-        if (class_exists('BitvilleApm\\Client', false) || (include __DIR__ . '/src/all.php') === true) {
+        if (class_exists('BitvilleApm\\Client', false) || (include __DIR__ . '/src/begin.php') === true) {
             \BitvilleApm\Client::boot($started, __DIR__);
         }
     } catch (\Throwable $e) {

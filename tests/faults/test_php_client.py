@@ -11,6 +11,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -38,7 +39,7 @@ OWN = re.compile(rb"^" + OURS + rb"(?:; |$)|; " + OURS + rb"(?=; |$)")
 @contextlib.contextmanager
 def pool(**how: Any) -> Iterator[Fpm]:
     require("php", fpm_binary())
-    with tempfile.TemporaryDirectory(prefix="bv") as root:
+    with tempfile.TemporaryDirectory(prefix="bv", ignore_cleanup_errors=True) as root:
         server = Fpm(Path(root), **how)
         try:
             yield server
@@ -49,7 +50,7 @@ def pool(**how: Any) -> Iterator[Fpm]:
 @pytest.fixture
 def site() -> Iterator[Site]:
     require("php")
-    with tempfile.TemporaryDirectory(prefix="bv") as root:
+    with tempfile.TemporaryDirectory(prefix="bv", ignore_cleanup_errors=True) as root:
         yield Site(Path(root))
 
 
@@ -118,13 +119,33 @@ def test_a_hung_agent(tmp_path: Path, site: Site, seconds: int, heartbeat: bool)
         progress(len(took), len(took), told)
 
 
+def test_an_answer_that_is_there_counts_however_late(site: Site) -> None:
+    """COMM-11: a worker put aside past its deadline finds the answer that came meanwhile: acknowledged, not spooled.
+
+    strace holds it for 300 ms as it comes back from a wait that ended without an answer.
+    """
+    require("strace")
+    site.configure(profiling_threshold_ms=0)
+
+    def late(connection: socket.socket, record: dict[str, Any]) -> None:
+        if record["t"] == "end":
+            time.sleep(0.15)
+
+    hold = ("strace", "-o", "/dev/null", "-e", "inject=poll,select,pselect6,ppoll:delay_exit=300000")
+    with site.agent(on_line=late) as agent:
+        site.run("echo 1;", under=hold)
+        agent.drained()
+    assert [line["t"] for line in agent.lines] == ["begin", "end"]
+    assert site.spooled() == []
+
+
 # --- Row 25: fuzz --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def full_disk() -> Iterator[Path]:
     """A directory without a byte of room: a small tmpfs where that may be mounted, else one that takes no file."""
-    with tempfile.TemporaryDirectory(prefix="bv") as directory:
+    with tempfile.TemporaryDirectory(prefix="bv", ignore_cleanup_errors=True) as directory:
         mounted = os.geteuid() == 0 and shutil.which("mount") is not None
         if mounted:
             command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", directory]

@@ -17,14 +17,14 @@ from tests.tools import require
 def site() -> Iterator[Site]:
     """An application of its own. In a short directory: a UNIX socket's path ends at 107 bytes."""
     require("php")
-    with tempfile.TemporaryDirectory(prefix="bv") as root:
+    with tempfile.TemporaryDirectory(prefix="bv", ignore_cleanup_errors=True) as root:
         yield Site(Path(root))
 
 
 @contextmanager
 def running(client: bool) -> Iterator[Fpm]:
     require("php", fpm_binary())
-    with tempfile.TemporaryDirectory(prefix="bv") as root:
+    with tempfile.TemporaryDirectory(prefix="bv", ignore_cleanup_errors=True) as root:
         server = Fpm(Path(root), client)
         try:
             yield server

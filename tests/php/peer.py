@@ -186,13 +186,14 @@ class Site:
         env: Mapping[str, str] | None = None,
         prepend: Path = STUB,
         extensions: tuple[str, ...] = ("pdo", "pdo_sqlite", "excimer"),
+        under: tuple[str, ...] = (),
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run `code` with php-cli, the client in front of it unless `client` is false."""
+        """Run `code` with php-cli, prepended by the client unless `client` is false, `under` another command."""
         options = [f"-d{key}={value}" for key, value in (php or {}).items()]
         if client:
             options.append(f"-dauto_prepend_file={prepend}")
         return subprocess.run(
-            ["php", *base_options(extensions), *options, str(self.script(code)), *arguments],
+            [*under, "php", *base_options(extensions), *options, str(self.script(code)), *arguments],
             cwd=self.root,
             env={**os.environ, "BITVILLE_APM_INI": str(self.ini), **(env or {})},
             capture_output=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import time
@@ -214,3 +215,19 @@ def test_release_from_a_linked_document_root(site: Site, fpm: Fpm) -> None:
         assert agent.all("begin")[0]["release"] == "42"
         fpm.get(site, "", DOCUMENT_ROOT=f"{site.root}/current/public", BITVILLE_APM_RELEASE="v7")
         assert agent.all("begin", 2)[1]["release"] == "v7"
+
+
+def test_opcache_every_ten_seconds(site: Site, fpm: Fpm) -> None:
+    """PHP-18: one record of the pool in ten seconds tells OPcache's memory, hit rate and restarts."""
+    with site.agent() as agent:
+        for _ in range(3):
+            fpm.get(site, "")
+        assert sum("php" in end for end in agent.all("end", 3)) == 1
+        mark = site.spool / ".opcache"
+        os.utime(mark, (time.time() - 11, time.time() - 11))
+        fpm.get(site, "")
+        again = agent.all("end", 4)[3]
+    told = again["php"]["opcache"]
+    assert told["used_bytes"] > 0
+    assert 0 <= told["hit_rate"] <= 100
+    assert told["restarts"] == 0

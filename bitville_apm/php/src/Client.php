@@ -6,11 +6,8 @@ final class Client
 {
     const VERSION = '0.1.0';
 
-    /** What the client cannot do without; where one is disabled it stays off. */
-    const NEEDED = [
-        'set_error_handler', 'restore_error_handler', 'register_shutdown_function', 'hrtime', 'microtime',
-        'json_encode', 'parse_ini_file', 'random_bytes', 'is_file',
-    ];
+    /** The file of classes that are not needed at once. */
+    const REST = __DIR__ . '/rest.php';
 
     private static $booted = false;
     private static $home;
@@ -18,6 +15,7 @@ final class Client
     private static $request;
     private static $registered = false;
     private static $thrown;
+    private static $complete = false;
 
     /**
      * Begins the request of this process.
@@ -31,10 +29,8 @@ final class Client
             return;
         }
         self::$booted = true;
-        foreach (self::NEEDED as $function) {
-            if (!function_exists($function)) {
-                return;
-            }
+        if (!self::able()) {
+            return;
         }
         $config = Config::load();
         if (!$config->enabled) {
@@ -42,10 +38,34 @@ final class Client
         }
         self::$config = $config;
         self::$home = $home;
-        if (!self::switchedOff()) {
+        if (!self::switchedOff() && (!self::loadsEarly() || self::rest())) {
             self::$request = new Request($config, $loadedNs);
             self::register();
         }
+    }
+
+    /** Whether nothing is disabled that the client cannot do without. PHP itself answers this when it compiles. */
+    private static function able(): bool
+    {
+        return function_exists('set_error_handler') && function_exists('restore_error_handler')
+            && function_exists('register_shutdown_function') && function_exists('hrtime')
+            && function_exists('microtime') && function_exists('json_encode') && function_exists('parse_ini_file')
+            && function_exists('random_bytes') && function_exists('is_file');
+    }
+
+    /** Loads what a request does not need at once; false where it is missing. */
+    public static function rest(): bool
+    {
+        if (!self::$complete) {
+            self::$complete = (include self::REST) === true;
+        }
+        return self::$complete;
+    }
+
+    /** Without OPcache loading is compiling: too much for a request that has just run out of memory. */
+    private static function loadsEarly(): bool
+    {
+        return Facts::commandLine() || !ini_get('opcache.enable');
     }
 
     /** `bitville php off`: a look at a file in each request, because no pool has to be reloaded for it (PHP-17). */
@@ -79,7 +99,7 @@ final class Client
     public static function sql(): ?Sql
     {
         $request = self::request();
-        return $request === null ? null : $request->sql;
+        return $request === null ? null : $request->sql();
     }
 
     /** Begins a job of a worker by hand; what was being measured before ends here. */
@@ -106,7 +126,7 @@ final class Client
     {
         $request = self::request();
         self::$request = null;
-        if ($request !== null) {
+        if ($request !== null && self::rest()) {
             $request->finish(true);
         }
     }
@@ -137,6 +157,9 @@ final class Client
     /** The last act: at once on a command line; for a page when nothing more can be printed. */
     public static function finish(Request $request): void
     {
+        if (!self::rest()) {
+            return;
+        }
         if (self::answers() === []) {
             $request->finish();
             return;

@@ -60,7 +60,6 @@ final class Config
     public $spool = '/var/lib/bitville-apm/buffer/php';
     public $spoolEnabled = true;
     public $spoolAgeS;
-    public $project = '';
     public $release = '';
     public $redactKeys = [];
     public $get = 'values';
@@ -106,24 +105,29 @@ final class Config
     /** Project, socket and spool: the project may be a pool's own (PHP-08), and stands in both paths. */
     private function place(array $values): void
     {
+        $this->socket = self::path($values, 'daemon_socket_path', $this->socket);
+        // A socket of its own means a section of its own, and with it a spool of its own.
+        $own = strpos($this->socket, '{project}') !== false;
+        $this->spool = rtrim(self::path(
+            $values,
+            'disk_buffer_path',
+            $own ? '/var/lib/bitville-apm/buffer/{project}' : $this->spool
+        ), '/');
+        if ($own || strpos($this->spool, '{project}') !== false) {
+            $project = self::project(self::text($values, 'project_name', ''));
+            $this->socket = str_replace('{project}', $project, $this->socket);
+            $this->spool = str_replace('{project}', $project, $this->spool);
+        }
+    }
+
+    /** What `{project}` stands for: nothing that could leave a directory. */
+    private static function project(string $set): string
+    {
         $own = defined('BITVILLE_APM_PROJECT')
             ? (string) constant('BITVILLE_APM_PROJECT')
             : self::environment('BITVILLE_APM_PROJECT');
-        $project = $own !== '' ? $own : self::text($values, 'project_name', '');
-        // It becomes part of a path: nothing that could leave the directory.
-        $safe = $project !== '' && preg_match('/^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/D', $project) === 1;
-        $this->project = $safe ? $project : '';
-        $socket = self::path($values, 'daemon_socket_path', $this->socket);
-        // A socket of its own means a section of its own, and with it a spool of its own.
-        $shared = strpos($socket, '{project}') === false;
-        $spool = self::path(
-            $values,
-            'disk_buffer_path',
-            $shared ? $this->spool : '/var/lib/bitville-apm/buffer/{project}'
-        );
-        $name = $this->project === '' ? 'php' : $this->project;
-        $this->socket = str_replace('{project}', $name, $socket);
-        $this->spool = rtrim(str_replace('{project}', $name, $spool), '/');
+        $project = $own !== '' ? $own : $set;
+        return preg_match('/^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/D', $project) === 1 ? $project : 'php';
     }
 
     /** An environment variable, also where getenv() is disabled; empty when unset. */
@@ -141,30 +145,32 @@ final class Config
         $values = [];
         foreach ($ini as $key => $value) {
             if (!is_array($value)) {
-                $values += self::named($key, $value);
+                self::take($values, $key, $value);
                 continue;
             }
             $own = preg_match(self::OWN_SECTIONS, (string) $key) === 1;
             foreach ($value as $name => $inner) {
                 $short = in_array(strtolower((string) $name), ['enabled', 'threshold_ms'], true);
                 if (!is_array($inner) && ($own || !$short)) {
-                    $values += self::named($name, $inner);
+                    self::take($values, $name, $inner);
                 }
             }
         }
         // The full names win over the first version's wherever both stand.
-        foreach (self::ALIASES as $old => $new) {
-            if (isset($values[$old]) && !isset($values[$new])) {
-                $values[$new] = $values[$old];
-            }
+        foreach (array_intersect_key(self::ALIASES, $values) as $old => $new) {
+            $values += [$new => $values[$old]];
         }
         return $values;
     }
 
-    private static function named($key, $value): array
+    /** The first of a name counts. */
+    private static function take(array &$values, $key, $value): void
     {
-        // The raw scanner keeps single quotes.
-        return [strtolower(trim((string) $key)) => trim((string) $value, " \t\r\n'\"")];
+        $key = isset(self::KEYS[$key]) ? $key : strtolower(trim((string) $key));
+        if (!isset($values[$key])) {
+            // The raw scanner keeps single quotes.
+            $values[$key] = trim((string) $value, " \t\r\n'\"");
+        }
     }
 
     /** One value as its kind wants it; what makes no sense is the default. */

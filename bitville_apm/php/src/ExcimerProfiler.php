@@ -12,6 +12,7 @@ final class ExcimerProfiler implements Profiler
 {
     private $periodMs;
     private $script;
+    private $budget;
     private $profiler;
     private $timer;
     private $weight = 1;
@@ -20,10 +21,11 @@ final class ExcimerProfiler implements Profiler
     private $stacks = [];
 
     /** @param string $script what samples outside of any function are counted to */
-    public function __construct(float $periodMs, string $script)
+    public function __construct(float $periodMs, string $script, Budget $budget)
     {
         $this->periodMs = $periodMs;
         $this->script = $script;
+        $this->budget = $budget;
     }
 
     public static function available(): bool
@@ -39,7 +41,9 @@ final class ExcimerProfiler implements Profiler
         $this->profiler->setPeriod($this->periodMs / 1000);
         $this->profiler->setFlushCallback(function ($log) {
             Client::quietly(function () use ($log) {
+                $began = hrtime(true);
                 $this->fold($log);
+                $this->budget->spend(hrtime(true) - $began);
             });
         }, Limits::SAMPLES);
         $this->timer = new \ExcimerTimer();
@@ -130,6 +134,9 @@ final class ExcimerProfiler implements Profiler
 
     private function fold($log): void
     {
+        if (!Client::rest()) {
+            return;
+        }
         Stacks::fold($this->stacks, $log->formatCollapsed(), $this->weight, $this->script);
     }
 }

@@ -192,6 +192,24 @@ final class Facts
         ], 'strlen');
     }
 
+    /** How full OPcache is and how well it serves; null where it is off or may not be asked. */
+    public static function opcache(): ?array
+    {
+        $found = function_exists('opcache_get_status') ? opcache_get_status(false) : false;
+        if (!is_array($found) || !isset($found['memory_usage'], $found['opcache_statistics'])) {
+            return null;
+        }
+        $counts = $found['opcache_statistics'];
+        return [
+            'used_bytes' => $found['memory_usage']['used_memory'],
+            'free_bytes' => $found['memory_usage']['free_memory'],
+            'wasted_bytes' => $found['memory_usage']['wasted_memory'],
+            'scripts' => $counts['num_cached_scripts'],
+            'hit_rate' => round($counts['opcache_hit_rate'], 2),
+            'restarts' => $counts['oom_restarts'] + $counts['hash_restarts'] + $counts['manual_restarts'],
+        ];
+    }
+
     public function script(): string
     {
         return $this->get('SCRIPT_FILENAME');

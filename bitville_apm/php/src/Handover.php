@@ -54,7 +54,7 @@ final class Handover
             $this->spool($id, rtrim($end, "\n"), $short, $sent);
         }
         $this->transport->close();
-        $tookMs = (int) ($this->config->deadlineMs - $leftNs / 1e6);
+        $tookMs = $this->transport->waitedMs();
         if ($tookMs > Limits::HANDOVER_WARN_MS) {
             $this->say('handover', 'handing a request over took ' . $tookMs . ' ms');
         }
@@ -87,7 +87,7 @@ final class Handover
         } else {
             $kept = $spool->whole($line, $sent);
             if ($kept && $this->transport->isOpen()) {
-                $this->transport->post(json_encode(['t' => 'spooled', 'id' => $id]) . "\n");
+                $this->transport->post(Transport::line(['t' => 'spooled', 'id' => $id]));
             }
         }
         if (!$kept) {

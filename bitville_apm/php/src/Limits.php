@@ -6,6 +6,8 @@ final class Limits
 {
     /** One deadline for all of a hand-over after its first write: what a request may cost once it has answered. */
     const DEADLINE_MS = 50;
+    /** Of it, what is kept for the last look and the spool. */
+    const DEADLINE_REST_MS = 2;
     /** Times the client's shutdown function queues behind others: it runs after two levels of nested ones. */
     const SHUTDOWN_AGAIN = 3;
     /** How often the last object looks whether it is; only another library with the same idea needs more than two. */
@@ -73,9 +75,11 @@ final class Limits
     const BUDGET_US = 2000;
 
     /** Kept for the record of a request that ran out of memory. */
-    const RESERVE_BYTES = 131072;
+    const RESERVE_BYTES = 65536;
     /** With less than this below memory_limit the record is slim: it must never be the allocation that fails. */
     const HEADROOM_BYTES = 8388608;
+    /** How often one record of a pool tells of OPcache. */
+    const OPCACHE_S = 10;
     /** Each kind of message to the error log, once in this time for a pool. */
     const LOG_S = 60;
 }

@@ -83,11 +83,17 @@ final class Markers
     /** Whether a message of this kind may be logged now: once a minute for the whole pool. */
     public function once(string $kind): bool
     {
-        $file = $this->directory . '/.said-' . $kind;
+        return $this->due('.said-' . $kind, Limits::LOG_S);
+    }
+
+    /** Whether what the pool does every $seconds is due now, and this worker's to do. */
+    public function due(string $mark, int $seconds): bool
+    {
+        $file = $this->directory . '/' . $mark;
         clearstatcache();
         $last = self::time($file);
-        // Where no mark can be left nothing is said: once per request would be worse than silence.
-        return ($last === null || abs(time() - $last) >= Limits::LOG_S) && touch($file);
+        // Where no mark can be left it never is: once per request would be worse than not at all.
+        return ($last === null || abs(time() - $last) >= $seconds) && touch($file);
     }
 
     /** A file's modification time; null when there is none. */

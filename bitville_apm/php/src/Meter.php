@@ -5,7 +5,8 @@ namespace BitvilleApm;
  * CPU and run-queue time of this process between two moments.
  *
  * schedstat is exact and counts this thread alone; getrusage also counts a profiler's helper thread (4.7 ms a second
- * instead of 0.3 for a sleeping request with Excimer) and is used only where /proc cannot be read.
+ * instead of 0.3 for a sleeping request with Excimer) and is used where /proc cannot be read, and where no agent
+ * answered at the start: it costs a tenth.
  */
 final class Meter
 {
@@ -15,10 +16,21 @@ final class Meter
     /** [user, system] microseconds, or null. */
     private $used;
 
-    public function __construct()
+    /** The same at the end. */
+    private $stopped;
+
+    /** @param bool $exactly by schedstat, which takes ten times as long to read */
+    public function __construct(bool $exactly)
     {
-        $this->scheduled = self::schedstat();
+        $this->scheduled = $exactly ? self::schedstat() : null;
         $this->used = $this->scheduled === null ? self::rusage() : null;
+    }
+
+    /** Ends the measurement; @return int[]|null schedstat now, where it was read at the start */
+    public function stop(): ?array
+    {
+        $this->stopped = $this->scheduled === null ? self::rusage() : self::schedstat();
+        return $this->scheduled === null ? null : $this->stopped;
     }
 
     /** @return int[]|null [ns on a CPU, ns runnable but waiting], since the process began */
@@ -35,23 +47,24 @@ final class Meter
         return $this->scheduled;
     }
 
-    /** What was used since the start, as the fields of an end record: `ss`, else `cpu`, else nothing. */
-    public function spent(?array $now): array
+    /** What was used until stop(), as the fields of an end record: `ss`, else `cpu`, else nothing. */
+    public function spent(): array
     {
-        if ($this->scheduled !== null && $now !== null) {
-            return ['ss' => [
-                max(0, $now[0] - $this->scheduled[0]),
-                max(0, $now[1] - $this->scheduled[1]),
-            ]];
-        }
-        $used = $this->used === null ? null : self::rusage();
-        if ($used === null) {
+        if ($this->stopped === null) {
             return [];
         }
-        return ['cpu' => [
-            'user_us' => max(0, $used[0] - $this->used[0]),
-            'system_us' => max(0, $used[1] - $this->used[1]),
-        ]];
+        if ($this->scheduled !== null) {
+            return ['ss' => self::since($this->scheduled, $this->stopped)];
+        }
+        if ($this->used === null) {
+            return [];
+        }
+        return ['cpu' => array_combine(['user_us', 'system_us'], self::since($this->used, $this->stopped))];
+    }
+
+    private static function since(array $before, array $now): array
+    {
+        return [max(0, $now[0] - $before[0]), max(0, $now[1] - $before[1])];
     }
 
     private static function rusage(): ?array

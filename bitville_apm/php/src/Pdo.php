@@ -9,6 +9,8 @@ namespace BitvilleApm;
  */
 class Pdo extends \PDO
 {
+    private $dsn;
+    private $user;
     private $connection;
 
     public function __construct(
@@ -19,7 +21,17 @@ class Pdo extends \PDO
         $options = null
     ) {
         parent::__construct($dsn, $username, $password, $options);
-        $this->connection = new PdoConnection((string) $dsn, $username === null ? null : (string) $username);
+        $this->dsn = (string) $dsn;
+        $this->user = $username === null ? null : (string) $username;
+    }
+
+    /** As the record lists it; made when a statement is noted first. */
+    private function connection(): PdoConnection
+    {
+        if ($this->connection === null) {
+            $this->connection = new PdoConnection($this->dsn, $this->user);
+        }
+        return $this->connection;
     }
 
     // Variadic, because PHP 7.4 declares no parameters here and PHP 8 three.
@@ -35,7 +47,7 @@ class Pdo extends \PDO
         try {
             return $result = parent::query(...$arguments);
         } finally {
-            $this->connection->note($sql, (string) reset($arguments), $began, $result === false);
+            $this->connection()->note($sql, (string) reset($arguments), $began, $result === false);
         }
     }
 
@@ -51,7 +63,7 @@ class Pdo extends \PDO
         try {
             return $result = parent::exec($statement);
         } finally {
-            $this->connection->note($sql, (string) $statement, $began, $result === false);
+            $this->connection()->note($sql, (string) $statement, $began, $result === false);
         }
     }
 
@@ -67,7 +79,7 @@ class Pdo extends \PDO
             if (is_array($class) && $class[0] === 'PDOStatement') {
                 // For this statement alone: other than the attribute, that works on persistent connections too, and
                 // the application finds the attribute as it left it.
-                $options[\PDO::ATTR_STATEMENT_CLASS] = [PdoStatement::class, [$this->connection]];
+                $options[\PDO::ATTR_STATEMENT_CLASS] = [PdoStatement::class, [$this->connection()]];
             }
         }
         $result = false;
@@ -76,7 +88,7 @@ class Pdo extends \PDO
             return $result = parent::prepare($query, $options);
         } finally {
             if ($result === false) {
-                $this->connection->note($sql, (string) $query, $began, true);
+                $this->connection()->note($sql, (string) $query, $began, true);
             }
         }
     }
@@ -111,7 +123,9 @@ class Pdo extends \PDO
             }
             return $result = $statement === 'COMMIT' ? parent::commit() : parent::rollBack();
         } finally {
-            $this->connection->note($sql, $statement, $began, $result === false);
+            if ($sql !== null) {
+                $this->connection()->note($sql, $statement, $began, $result === false);
+            }
         }
     }
 }

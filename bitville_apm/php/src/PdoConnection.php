@@ -12,11 +12,8 @@ final class PdoConnection
     }
 
     /** Notes one execution that began at $began (hrtime) and ends now. */
-    public function note(?Sql $sql, string $text, int $began, bool $failed, ?int $variables = null): void
+    public function note(Sql $sql, string $text, int $began, bool $failed, ?int $variables = null): void
     {
-        if ($sql === null) {
-            return;
-        }
         $ns = hrtime(true) - $began;
         try {
             $sql->add($text, $began, $ns, $failed, $sql->connection($this->facts), $variables);

@@ -4,16 +4,6 @@ namespace BitvilleApm;
 /** An end record as JSON (wire.md 2), and what is left out of one that is too large (COMM-09). */
 final class Record
 {
-    const JSON = JSON_INVALID_UTF8_SUBSTITUTE | JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_THROW_ON_ERROR;
-
-    /**
-     * One line of JSON. It throws rather than set json_last_error(), which belongs to the application.
-     */
-    public static function line(array $value): string
-    {
-        return json_encode($value, self::JSON, 32) . "\n";
-    }
-
     /**
      * The line of an end record, at most 200 KB in the end.
      *
@@ -22,13 +12,13 @@ final class Record
      */
     public static function bounded(array $record): string
     {
-        $line = self::line($record);
+        $line = Transport::line($record);
         foreach (['profile', 'statements', 'rest'] as $part) {
             if (strlen($line) <= Limits::RECORD_BYTES) {
                 break;
             }
             $record = self::without($record, $part);
-            $line = self::line($record);
+            $line = Transport::line($record);
         }
         return $line;
     }

@@ -6,14 +6,16 @@ final class Request
 {
     const FATAL = E_ERROR | E_PARSE | E_CORE_ERROR | E_COMPILE_ERROR;
 
-    public $sql;
-
     private $config;
     private $facts;
     private $redactor;
     private $transport;
     private $profiler;
     private $meter;
+    private $budget;
+
+    /** Null until a statement is noted. */
+    private $sql;
 
     private $id;
     private $at;
@@ -57,9 +59,8 @@ final class Request
         $this->method = $job === null ? $this->facts->method() : 'CLI';
         $this->uri = $job === null ? null : $this->redactor->text($job, Limits::ROUTE);
         $this->route = $job === null ? null : $this->uri;
-        $this->sql = $config->sql ? new Sql($config, $this->startNs) : null;
+        $this->budget = new Budget($this->startNs);
         $this->transport = new Transport($config);
-        $this->meter = new Meter();
         $this->begin($loadedNs);
     }
 
@@ -75,13 +76,16 @@ final class Request
 
     private function begin(int $loadedNs): void
     {
-        // Without an agent the line is not even built: beginning a request must cost next to nothing then.
-        if ($this->transport->open()) {
+        // Without an agent the line is not even built, and nobody looks at this process meanwhile: then the cheaper
+        // clock will do. To begin a request must cost next to nothing.
+        $open = $this->transport->open();
+        $this->meter = new Meter($open);
+        if ($open) {
             $this->transport->post($this->beginLine());
         }
         $wanted = $this->config->profiler !== 'none' && ExcimerProfiler::available();
         $this->profiler = $wanted
-            ? new ExcimerProfiler($this->config->periodMs, $this->facts->script())
+            ? new ExcimerProfiler($this->config->periodMs, $this->facts->script(), $this->budget)
             : new NoProfiler();
         $this->profiler->start();
         $this->ownNs = $this->beganNs = hrtime(true) - $loadedNs;
@@ -103,7 +107,7 @@ final class Request
             'release' => $this->facts->release(),
             'ss' => $this->meter->start(),
         ];
-        $begin = Record::line(array_filter($line, [self::class, 'isKnown']));
+        $begin = Transport::line(array_filter($line, [self::class, 'isKnown']));
         return $this->route === null ? $begin : $begin . $this->routeLine();
     }
 
@@ -113,6 +117,15 @@ final class Request
             $this->uri = $this->facts->uri();
         }
         return $this->uri;
+    }
+
+    /** Where statements are noted; null when nobody wants them. */
+    public function sql(): ?Sql
+    {
+        if ($this->sql === null && $this->config->sql && Client::rest()) {
+            $this->sql = new Sql($this->config, $this->startNs, $this->budget);
+        }
+        return $this->sql;
     }
 
     public function id(): string
@@ -139,7 +152,7 @@ final class Request
 
     private function routeLine(): string
     {
-        return Record::line(['t' => 'route', 'id' => $this->id, 'route' => $this->route]);
+        return Transport::line(['t' => 'route', 'id' => $this->id, 'route' => $this->route]);
     }
 
     public function addContext(string $key, $value): void
@@ -184,7 +197,7 @@ final class Request
         $this->over = true;
         $stoppedNs = hrtime(true);
         $this->profiler->stop();
-        $scheduled = Meter::schedstat();
+        $scheduled = $this->meter->stop();
         $this->memory = [
             'peak_bytes' => memory_get_peak_usage(),
             'current_bytes' => memory_get_usage(),
@@ -199,8 +212,9 @@ final class Request
         $limit = self::hasRoom() || !function_exists('ini_set')
             ? false
             : ini_set('memory_limit', (string) (memory_get_usage(true) + 4 * Limits::HEADROOM_BYTES));
-        $end = $this->end($stoppedNs, $scheduled);
-        $handover = new Handover($this->config, $this->transport, new Markers($this->config));
+        $markers = new Markers($this->config);
+        $end = $this->end($stoppedNs, $markers);
+        $handover = new Handover($this->config, $this->transport, $markers);
         $handover->give($this->id, $this->beginLine(), $end['line'], $end['short'], $scheduled);
         if ($limit !== false) {
             ini_set('memory_limit', $limit);
@@ -217,7 +231,7 @@ final class Request
     }
 
     /** The end line, and whether it is a short one. */
-    private function end(int $stoppedNs, ?array $scheduled): array
+    private function end(int $stoppedNs, Markers $markers): array
     {
         $began = hrtime(true);
         // Without memory for more, the bare facts.
@@ -232,7 +246,7 @@ final class Request
         $record['agent'] = $this->facts->agent();
         $record['release'] = $this->facts->release();
         $record['response'] = $this->facts->response(!$short && $room, $this->fatal !== null);
-        $record += $this->meter->spent($scheduled);
+        $record += $this->meter->spent();
         if ($this->config->memory) {
             $record['memory'] = $this->memory;
         }
@@ -247,42 +261,32 @@ final class Request
             $record['context'] = $this->context === [] ? null : (object) $this->context;
             $trace = $this->facts->traceparent();
             $record['trace'] = $trace === null ? null : ['traceparent' => $trace];
+            if ($this->config->spoolEnabled && $markers->due('.opcache', Limits::OPCACHE_S)) {
+                $opcache = Facts::opcache();
+                $record['php'] = $opcache === null ? null : ['opcache' => $opcache];
+            }
             if (!$short) {
                 $record['request'] += $this->facts->request();
                 $record['server'] = $this->facts->server();
             }
         } else {
+            $this->budget->leave('memory');
             $this->profiler->discard();
             $record['sql'] = $this->sql === null ? null : $this->sql->totals();
         }
-        $left = $this->leftOut($record, $room);
-        $record['sampled_down'] = $left === [] ? null : $left;
+        $record['sampled_down'] = $this->budget->left();
         $record['request'] = array_filter($record['request'], [self::class, 'isKnown']);
         $record['response'] = $record['response'] === [] ? null : $record['response'];
         $line = Record::bounded(array_filter($record, [self::class, 'isKnown']));
         // Last of all, so that it covers the encoding too.
-        $us = (int) (($this->ownNs + $this->sqlNs() + hrtime(true) - $began) / 1000);
+        $us = (int) (($this->ownNs + $this->budget->spentNs() + hrtime(true) - $began) / 1000);
         return ['line' => substr($line, 0, -2) . ',"client_us":' . $us . "}\n", 'short' => $short];
     }
 
     /** Wall time of the application alone. */
     private function elapsedMs(int $stoppedNs): float
     {
-        return max(0.0, ($stoppedNs - $this->startNs - $this->beganNs - $this->sqlNs()) / 1e6);
-    }
-
-    private function sqlNs(): int
-    {
-        return $this->sql === null ? 0 : $this->sql->ownNs();
-    }
-
-    /** What was measured but is not in the record, for want of memory or time. */
-    private function leftOut(array $record, bool $room): array
-    {
-        if (!$room) {
-            return ['memory'];
-        }
-        return isset($record['sql']['truncated']) ? ['sql'] : [];
+        return max(0.0, ($stoppedNs - $this->startNs - $this->beganNs - $this->budget->spentNs()) / 1e6);
     }
 
     private function fatalPart(): ?array

@@ -4,8 +4,8 @@ namespace BitvilleApm;
 /**
  * The statements of one request, from whatever source saw them.
  *
- * Every one is counted. The first 500 are kept one by one; later ones are added to an earlier execution of the same
- * text, or only counted. Literals are taken out when the record is built, after the response.
+ * Every one is counted. The first 500 are kept one by one, while the budget allows; others are added to an earlier
+ * execution of the same text, or only counted. Literals are taken out when the record is built, after the response.
  */
 final class Sql
 {
@@ -15,14 +15,12 @@ final class Sql
 
     /** hrtime of the request's start, for `at`. */
     private $startNs;
+    private $budget;
 
     private $n = 0;
     private $ns = 0;
     private $failed = 0;
     private $slow = 0;
-
-    /** What the client itself spent in add(), ns. */
-    private $ownNs = 0;
 
     private $kept = [];
     private $bytes = 0;
@@ -34,10 +32,11 @@ final class Sql
     private $connections = [];
     private $connectionIndex = [];
 
-    public function __construct(Config $config, int $startNs)
+    public function __construct(Config $config, int $startNs, Budget $budget)
     {
         $this->config = $config;
         $this->startNs = $startNs;
+        $this->budget = $budget;
     }
 
     /** @param array $facts driver, host, port, database, user; @return int what add() takes for it */
@@ -67,7 +66,8 @@ final class Sql
         $this->failed += (int) $failed;
         $this->slow += (int) $slow;
         $length = min(strlen($sql), Limits::STATEMENT_BYTES);
-        if (count($this->kept) < Limits::QUERIES && $this->bytes + $length <= Limits::QUERIES_BYTES) {
+        $room = count($this->kept) < Limits::QUERIES && $this->bytes + $length <= Limits::QUERIES_BYTES;
+        if ($room && $this->budget->allows('sql')) {
             $this->kept[] = [
                 'sql' => $this->held($sql),
                 'ms' => $ns / 1e6,
@@ -76,12 +76,15 @@ final class Sql
                 'c' => $connection,
                 'failed' => (int) $failed,
                 'vars' => $variables,
-                'stack' => $this->config->sqlStack ? $this->stack() : null,
+                'stack' => $this->config->sqlStack && $this->budget->allows('sql_stack', 0.5) ? $this->stack() : null,
             ];
+            if ($this->repeated !== []) {
+                $this->repeated[$connection . ':' . end($this->kept)['sql']] = count($this->kept) - 1;
+            }
         } else {
             $this->repeat($sql, $ns, $failed, $connection);
         }
-        $this->ownNs += hrtime(true) - $began;
+        $this->budget->spend(hrtime(true) - $began);
     }
 
     /** Beyond the bound: added up with an earlier execution of the same text, else only counted. */
@@ -134,11 +137,6 @@ final class Sql
         return $out;
     }
 
-    public function ownNs(): int
-    {
-        return $this->ownNs;
-    }
-
     /** The `sql` of an end record without any statement, for when there is no memory for more. */
     public function totals(): ?array
     {
@@ -172,6 +170,7 @@ final class Sql
             if (!isset($seen[$key])) {
                 if (hrtime(true) > $until) {
                     $this->truncated = true;
+                    $this->budget->leave('sql');
                     continue;
                 }
                 $seen[$key] = $this->statement($entry['sql'], $entry['c']);
@@ -186,9 +185,7 @@ final class Sql
         $out = $this->totals();
         $out['connections'] = $this->connections;
         $out['queries'] = array_values($queries);
-        if ($this->truncated) {
-            $out['truncated'] = true;
-        }
+        $out['truncated'] = $this->truncated;
         return $out;
     }
 

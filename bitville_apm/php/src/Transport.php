@@ -8,6 +8,8 @@ namespace BitvilleApm;
  */
 final class Transport
 {
+    const JSON = JSON_INVALID_UTF8_SUBSTITUTE | JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE | JSON_THROW_ON_ERROR;
+
     private $path;
     private $stream;
 
@@ -18,7 +20,14 @@ final class Transport
     public function __construct(Config $config)
     {
         $this->path = $config->socket;
-        $this->deadlineNs = $config->deadlineMs * 1000000;
+        $restMs = min(Limits::DEADLINE_REST_MS, $config->deadlineMs / 2);
+        $this->deadlineNs = (int) (($config->deadlineMs - $restMs) * 1e6);
+    }
+
+    /** One line of JSON. It throws rather than set json_last_error(), which belongs to the application. */
+    public static function line(array $value): string
+    {
+        return json_encode($value, self::JSON, 32) . "\n";
     }
 
     /** Connects, or fails at once; also when the agent's backlog is full. */
@@ -119,6 +128,12 @@ final class Transport
             $this->deadline = $now + $this->deadlineNs;
         }
         return $this->deadline - $now;
+    }
+
+    /** Since the deadline runs. */
+    public function waitedMs(): int
+    {
+        return (int) (($this->deadlineNs - $this->left()) / 1e6);
     }
 
     /** Waits until the stream can be written or read; false when the deadline came first. */
