@@ -69,6 +69,21 @@ SEGMENT_BYTES = 4 * MIB
 """A file of the journal: small enough that unlinking it frees space soon, large enough to be few."""
 FSYNC_INTERVAL_S = 0.5
 """Most that a power cut can cost under `fsync = interval`."""
+UNSYNCED_BYTES = 8 * MIB
+"""Written and not durable yet, held in memory in case an fsync fails: beyond it an append waits for one."""
+READABLE_BYTES = 4 * KIB
+"""A bad block of a disk costs what is in it: the unit in which a file is read that cannot be read whole."""
+RECENT_IDS = 400_000
+"""Of the last 15 minutes, known at start: 3 MB, a third of a second, and minutes at any rate a host can do."""
+JOURNAL_MB = 1024
+JOURNAL_LEAST_MB = 16
+"""What one journal may take, by default and at least: four segments."""
+JOURNAL_DISK_SHARE = 0.8
+"""And of the file system it is on, where that is small: the rest is for the spool and for others."""
+JOURNAL_AGE_S = 6 * 86_400
+"""What is older goes: a collector keeps seven days and would refuse it soon."""
+JOURNAL_LOOK_S = 60.0
+"""Between two looks at the age of segments; the size is looked at with each new one."""
 MEMORY_RECORDS = 100
 MEMORY_BYTES = 32 * MIB
 """What is held in memory ahead of the sender (DAEMON-05); the rest is on disk."""
@@ -254,6 +269,11 @@ CLOCK_STEP_S = 2 * 3600.0
 """A clock this far ahead of the last look, one cleaning up ago, was changed, or nobody looked."""
 CLOCK_DOUBTED_S = 86_400.0
 """How long such a clock drops no day: a person notices a wrong date within a day, and a day more costs only disk."""
+BACKUP_PAGES = 1024
+"""Pages of a file copied at once: 16 MiB, after which whoever waits for progress hears of it."""
+RESERVE_BYTES = 16 * MIB
+"""Kept in a file of its own on the collector's disk, to be given up when the disk is full: room for keys, log-ins and
+the sums of days that are dropped, which is what makes room for records again."""
 SALVAGE_BATCH = 100
 """Records of a damaged file stored at once: live batches wait for no more than these."""
 SALVAGE_ROWS = 100_000
@@ -381,3 +401,11 @@ EXEMPLARS_IN_ALL = 100
 """Of all endpoints together in a window: counts tell all, exemplars show a few."""
 EXEMPLAR_SLOWER = 1.5
 """How much slower than the slowest exemplar the next has to be: each costs as much as a hundred counted ones."""
+EXEMPLARS_PENDING = 1000
+"""With more records than this waiting to be sent, no more exemplars are added to them."""
+TASKS_LOOK_S = 1.0
+"""Between two looks at the processes of requests; also between two looks whether a window is to be sealed."""
+FOLDS_WAITING = 5000
+"""Records in memory between journal and rollup; with more they are read back from the journal in their turn."""
+FOLD_TURN_S = 0.02
+"""Folding in one turn of the reactor: a large profile takes milliseconds, and others wait for their acks."""

@@ -24,7 +24,7 @@ from bitville_apm.collector.cleanup import Cleanup
 from bitville_apm.collector.ingest import Ingest, caller_of
 from bitville_apm.http import HttpProblem, answer_problem
 from bitville_apm.interfaces import IAuth
-from bitville_apm.store.interface import IKeyring, IStore
+from bitville_apm.store.interface import IKeyring, IStore, NoSpace
 
 _log = Logger()
 
@@ -108,6 +108,19 @@ class App:
         except Exception:  # noqa: BLE001 - the log has it; an answer never tells internals
             raise HttpProblem(503, "cleaning up failed; the collector's log says more") from None
         return _json(request, {"success": True, "dropped": cleaned.dropped, "added_up": cleaned.added_up})
+
+    @app.route("/admin/backup", methods=["POST"])
+    async def back_up(self, request: IRequest) -> bytes:
+        """Copy everything that is stored into a new folder of the data directory; scope admin."""
+        await caller_of(self.auth, request, "admin")
+        try:
+            made = await self.store.back_up()
+        except NoSpace as error:
+            raise HttpProblem(507, f"there is no room for a copy: {error}") from None
+        except Exception:  # noqa: BLE001 - the log has it; an answer never tells internals
+            _log.failure("a backup failed")
+            raise HttpProblem(503, "the backup failed; the collector's log says more") from None
+        return _json(request, {"success": True, "folder": made.folder, "files": made.files})
 
     def _measured(self) -> tuple[dict[str, Any], dict[str, int]]:
         """In a thread: looks at the disk."""

@@ -153,6 +153,13 @@ class Cleaned(Struct, kw_only=True):
     added_up: list[str] = []
 
 
+class BackedUp(Struct, frozen=True, kw_only=True):
+    """A copy of the store: the folder it is in, and each file's size in bytes."""
+
+    folder: str
+    files: dict[str, int]
+
+
 class IStore(Interface):
     """See the module. A question that takes too long fails with `TooSlow`."""
 
@@ -205,6 +212,12 @@ class IStore(Interface):
 
     def clean_up() -> Deferred[Cleaned]:
         """Drop what is no longer kept (STOR-02). One call at a time."""
+
+    def back_up() -> Deferred[BackedUp]:
+        """Copy everything into a new folder beside it, while records are written. One call at a time.
+
+        Fails with `NoSpace` where the copy would not fit.
+        """
 
     def health() -> Mapping[str, Any]:
         """For `/ready`: `ok`, and what is wrong in `problems`; sizes and counts. May look at the disk: blocks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from bitville_apm import limits
 from bitville_apm.records import Frame
 from bitville_apm.store.interface import (
     Arrival,
+    BackedUp,
     Cleaned,
     IKeyring,
     IStore,
@@ -30,6 +32,7 @@ from bitville_apm.store.interface import (
     Stored,
     TopRow,
 )
+from bitville_apm.store.sqlite import backup
 from bitville_apm.store.sqlite.compressing import Teacher
 from bitville_apm.store.sqlite.days import DayFiles
 from bitville_apm.store.sqlite.files import days_in
@@ -176,6 +179,15 @@ class SqliteStore:
         """See `IStore`."""
         cleaned: Deferred[Cleaned] = deferToThreadPool(self.reactor, self._keeping_thread, self._kept)
         return cleaned
+
+    def back_up(self) -> Deferred[BackedUp]:
+        """See `IStore`."""
+        now = datetime.datetime.fromtimestamp(self.reactor.seconds(), datetime.timezone.utc)
+        to = self.directory / backup.FOLDER
+        made: Deferred[BackedUp] = deferToThreadPool(
+            self.reactor, self._keeping_thread, backup.back_up, self.directory, to, now
+        )
+        return made
 
     def _kept(self) -> Cleaned:
         self._salvage.run()
