@@ -125,7 +125,8 @@ class Transmitter:
         body = await self.run(_compressed, records, self.host)
         clock: IReactorTime = self.reactor
         sending = Deferred.fromCoroutine(self._post(body, key, journal_id))
-        sending.addTimeout(limits.REQUEST_TIMEOUT_S, clock)
+        # Whatever comes of cancelling: Twisted wraps it in failures of its own.
+        sending.addTimeout(limits.REQUEST_TIMEOUT_S, clock, onTimeoutCancel=lambda *_: Failure(Overdue()))
         try:
             status, retry_after, answer = await sending
         except Overdue:

@@ -43,8 +43,8 @@ class ForwardRig:
         self.clock.advance(1000.0)
         self.wall = NOW
         self.key_file = key_file
-        self.journal = Journal(Disk(directory / "journal", "never"), at_once, self.clock)
-        self.frames = Journal(Disk(directory / "journal" / "frames", "never"), at_once, self.clock)
+        self.journal = Journal(Disk(directory / "journal", "never"), at_once, self.clock, lambda: NOW)
+        self.frames = Journal(Disk(directory / "journal" / "frames", "never"), at_once, self.clock, lambda: NOW)
         self.transmitter = Transmitter(reactor, at_once, lambda: NOW, url, "web1", trust(ca))
         self.quarantine = Quarantine(directory / "quarantine")
         self.forward = Forward(
@@ -484,8 +484,10 @@ class ForwardTests(TestCase):
                 rig = await self.rig(self.directory / uuid.uuid4().hex, f"http://127.0.0.1:{server.getsockname()[1]}")
                 rig.records(1)
                 started = time.monotonic()
-                await rig.flush()
+                with capturedLogs() as events:
+                    await rig.flush()
                 assert 4 < time.monotonic() - started < 15
+                assert "sending failed 1 times: no answer within 5 s" in [formatEvent(event) for event in events]
                 assert rig.status == ("degraded", "closed", 1)
                 for _ in range(400):
                     if closed.is_set():

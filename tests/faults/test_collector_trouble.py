@@ -26,7 +26,7 @@ from tests.faults.tools.judge import Watch, balanced, stored_once, told, waits
 from tests.faults.tools.proxy import Fault, Proxy
 from tests.whole.test_the_way import Way
 
-SICK = ((500, {}), (503, {}), (429, {"Retry-After": "1"}))
+SICK: tuple[tuple[int, dict[str, str]], ...] = ((500, {}), (503, {}), (429, {"Retry-After": "1"}))
 
 
 @pytest.fixture
