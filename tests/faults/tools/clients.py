@@ -7,6 +7,7 @@ a short one only if it was not sent whole (else it is counted: nobody knows whet
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -76,8 +77,6 @@ class Spool:
 
     def short(self, name: str, line: bytes) -> None:
         """One more line in one worker's file, which is renamed under nobody's lock."""
-        import fcntl
-
         path = self.directory / f"short_{name}.ndjson"
         while True:
             with path.open("ab") as file:
@@ -120,6 +119,7 @@ class Client(threading.Thread):
         self._deadline = deadline
         self._size = size
         self._over = threading.Event()
+        self._worker = f"{os.getpid()}_{seed & 0xFFFF:04x}"
 
     def run(self) -> None:
         while not self._over.is_set():
@@ -128,22 +128,29 @@ class Client(threading.Thread):
 
     def one(self) -> None:
         """One request."""
+        self._request(heard=True)
+
+    def unheard(self) -> None:
+        """One request while no agent is there to be asked: it goes into the spool."""
+        self._request(heard=False)
+
+    def _request(self, heard: bool) -> None:
         tally, id_ = self.tally, str(uuid.uuid4())
         endpoint = f"/{self.name}/round-{self.round}"
         short = self._chance.random() < self._short
         more = {"short": True} if short else {}
         uri = {"method": "GET", "uri": endpoint}
         line = end_line(id_, size=0 if short else self._size, request=uri, **more)
-        sent, acked = self._hand_over(id_, endpoint, line)
+        sent, acked = self._hand_over(id_, endpoint, line) if heard else (False, False)
         name = f"GET {endpoint}"
         if short and sent and not acked:
-            self._spool.short(f"{os.getpid()}_{self.ident or 0:x}"[:40], b'{"t":"count","unconfirmed":1}')
+            self._spool.short(self._worker, b'{"t":"count","unconfirmed":1}')
             tally.unsure[name] += 1
             return
         if not acked:
             tally.spooled += 1
             if short:
-                self._spool.short(f"{os.getpid()}_{self.ident or 0:x}"[:40], line)
+                self._spool.short(self._worker, line)
             else:
                 self._spool.whole(line, sent)
         if short:

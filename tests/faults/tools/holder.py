@@ -6,8 +6,9 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import attrs
 
 from bitville_apm import limits
 from tests.agent.rig import Agent, wait_until
-from tests.faults.tools import nursery
+from tests.faults.tools import nursery, strace
 
 PASSED = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))"
 AS_CHILD = (sys.executable, "-S", "-c", PASSED + "; os.execv(sys.argv[2], sys.argv[2:])")
@@ -43,10 +44,15 @@ def behind(listening: socket.socket, directory: Path, url: str, **more: Any) -> 
 
 @attrs.define(eq=False)
 class Quick(Agent):
-    """An agent that starts in milliseconds, on a held socket or one of its own."""
+    """An agent that starts in milliseconds, on a held socket or one of its own.
+
+    `trace` are options for strace (`strace.options`), from the agent's first act on.
+    """
 
     listening: socket.socket | None = None
+    trace: Sequence[str] = ()
     child: ForkServerProcess | None = None
+    tracer: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
@@ -56,7 +62,11 @@ class Quick(Agent):
 
     def spawn(self) -> Any:
         """Start the process without waiting for it."""
-        self.child = nursery.born(self.listening, self.arguments, str(self.log), str(self.directory))
+        traced = bool(self.trace)
+        self.child = nursery.born(self.listening, self.arguments, str(self.log), str(self.directory), traced)
+        if traced:
+            wait_until(lambda: ") T " in Path(f"/proc/{self.pid}/stat").read_text(), what="waiting for its tracer")
+            self.tracer = strace.attach(self.pid, self.trace)
         return self.child
 
     def start(self) -> Quick:
@@ -83,3 +93,5 @@ class Quick(Agent):
     def clean_up(self) -> None:
         if self.child is not None and self.child.exitcode is None:
             self.kill()
+        if self.tracer is not None:
+            self.tracer.wait(10)

@@ -56,6 +56,24 @@ def counted_once(tally: Tally, counted: Mapping[str, int]) -> None:
     assert not wrong, f"(counted, made for certain, unsure) of {len(wrong)} endpoints: {dict(list(wrong.items())[:5])}"
 
 
+def whole(items: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The ids of the whole records that a collector's stand-in took."""
+    return [item["id"] for item in items if item["k"] in ("end", "v1") and not item["body"].get("short")]
+
+
+def counted(items: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    """Requests by endpoint as a collector counts them: by its frames, and by records that no frame counts."""
+    found: Counter[str] = Counter()
+    for item in items:
+        if item["k"] == "frame":
+            cells = item["body"]["cells"].get("endpoint", {"values": [], "columns": {"requests": []}})
+            found.update(dict(zip(cells["values"], cells["columns"]["requests"], strict=True)))
+        elif item["k"] in ("end", "v1") and not item["framed"]:
+            request = item["body"]["request"]
+            found[f"{request['method']} {request['uri']}"] += 1
+    return found
+
+
 def ledger_error(numbers: Mapping[str, Any]) -> int:
     """What is missing in a pipeline's ledger: the agent's own sum, or what came in since its start."""
     if "error" in numbers:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 from multiprocessing.context import ForkServerProcess
@@ -26,16 +27,21 @@ BEFOREHAND = [
 """Most of what an agent imports, but nothing that makes a reactor (klein does): two processes cannot share one."""
 
 
-def born(listening: socket.socket | None, arguments: list[str], log: str, directory: str) -> ForkServerProcess:
-    """Run `twistd` with these arguments in a new process, `listening` passed as systemd would."""
+def born(
+    listening: socket.socket | None, arguments: list[str], log: str, directory: str, stopped: bool = False
+) -> ForkServerProcess:
+    """Run `twistd` with these arguments in a new process, `listening` passed as systemd would.
+
+    `stopped`: it waits for SIGCONT before it does anything, so that a tracer misses nothing.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(BEFOREHAND)
-    process = context.Process(target=_live, args=(listening, arguments, log, directory), daemon=True)
+    process = context.Process(target=_live, args=(listening, arguments, log, directory, stopped), daemon=True)
     process.start()
     return process
 
 
-def _live(listening: socket.socket | None, arguments: list[str], log: str, directory: str) -> None:
+def _live(listening: socket.socket | None, arguments: list[str], log: str, directory: str, stopped: bool) -> None:
     os.chdir(directory)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
@@ -45,6 +51,8 @@ def _live(listening: socket.socket | None, arguments: list[str], log: str, direc
     if listening is not None:
         os.dup2(listening.fileno(), FIRST_PASSED)
         os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+    if stopped:
+        os.kill(os.getpid(), signal.SIGSTOP)
     sys.argv = ["twistd", *arguments]
     from twisted.scripts.twistd import run
 

@@ -1,31 +1,44 @@
 """Faults in system calls: strace makes the n-th of a kind fail, die, wait or lie.
 
-`path` narrows it to calls on files below a directory, so that n counts the agent's own work and not Python's.
-A call is counted per thread; the journal's calls are all made by one.
+Each thread counts for itself. `options` name the calls and the fault; `words` go before a command, `attach` takes a
+process that waits to be traced (`Quick.trace`), so that starting Python is neither counted nor slowed down.
 """
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.agent.rig import wait_until
 from tests.tools import require
 
 
-def injecting(call: str, how: str, paths: Sequence[Path] = (), log: str = os.devnull) -> list[str]:
-    """Words before a command: inject `how` into `call` (a comma-separated set: `pwrite64,write`).
+def options(call: str, how: str = "", log: str | Path = os.devnull, paths: Sequence[Path] = ()) -> list[str]:
+    """Trace `call` (a comma-separated set, `pwrite64,write`) into `log`, a line each, and inject `how`.
 
     `how` as strace has it: `error=EIO:when=3`, `signal=SIGKILL:when=7`, `retval=5:when=2+`, `delay_enter=100000`
-    (µs). `paths` are the very files, or directories for calls with a path; -P knows no wildcards.
+    (µs). `paths` narrow it to calls on these very files or directories; the n-th is then the n-th of them.
     """
-    return traced(call, paths, log, "-e", f"inject={call}:{how}")
-
-
-def traced(call: str, paths: Sequence[Path] = (), log: str = os.devnull, *more: str) -> list[str]:
-    """Words before a command: only watch, one line a call into `log`."""
     require("strace")
-    words = ["strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", log, "-e", f"trace={call}", "-e", "signal=none", *more]
+    told = ["-f", "-qq", "-o", str(log), "-e", f"trace={call}", "-e", "signal=none"]
+    if how:
+        told += ["-e", f"inject={call}:{how}"]
     for path in paths:
-        words += ["-P", str(path)]
-    return words
+        told += ["-P", str(path)]
+    return told
+
+
+def words(told: Sequence[str]) -> list[str]:
+    """Before a command. strace stands beside it (-D): its process, signals and end are the command's own."""
+    return ["strace", "-D", "--seccomp-bpf", *told]
+
+
+def attach(pid: int, told: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Trace a stopped process, then let it run. The tracer ends with it."""
+    tracer = subprocess.Popen(["strace", *told, "-p", str(pid)], stderr=subprocess.DEVNULL)
+    wait_until(lambda: "TracerPid:\t0" not in Path(f"/proc/{pid}/status").read_text(), 10, "strace attached")
+    os.kill(pid, signal.SIGCONT)
+    return tracer
