@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import hmac
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +31,8 @@ STUB, LISTENER, CHAIN, OFF = "prepend.php", "listener.php", "chain.php", "off"
 STUB_MARK = "The stub for auto_prepend_file. Upgrades never touch it."
 CLASSES = "/src/begin.php"
 """How listener.php names what it loads; an installed one names a file of those classes."""
+
+INI = Path("/etc/bitville-apm/profiling.ini")
 
 SETTING = re.compile(
     r"^[ \t]*(?:auto_prepend_file[ \t]*=|php(?:_admin)?_value[ \t]*"
@@ -68,6 +72,10 @@ def add_to(commands: Any) -> None:
     uninstall.add_argument("--from", dest="dir", type=Path, required=True, metavar="DIR")
     uninstall.add_argument("--stub", action="store_true", help="the stub too: every pool has been reloaded")
     uninstall.set_defaults(run=_guarded, act=_uninstall)
+    trigger = actions.add_parser("trigger", help="print a header that asks for one request's deep profile")
+    trigger.add_argument("--ini", type=Path, default=INI, metavar="FILE", help=f"where xhprof_secret is: {INI}")
+    trigger.add_argument("--minutes", type=int, default=10, metavar="N", help="how long it is valid, 1 to 60: 10")
+    trigger.set_defaults(run=_guarded, act=_trigger)
     for word, text in (("off", "measure nothing any more, in every pool, at once"), ("on", "measure again")):
         switch = actions.add_parser(word, help=text)
         switch.add_argument("--dir", type=Path, action="append", metavar="DIR", help="this client only")
@@ -280,6 +288,20 @@ def _uninstall(given: argparse.Namespace) -> int:
             f"bitville php uninstall --from {folder} --stub",
         ]
     _tell(given, {"removed": str(folder), "stub": not given.stub}, lines)
+    return 0
+
+
+def _trigger(given: argparse.Namespace) -> int:
+    found = re.search(r"^[ \t]*xhprof_secret[ \t]*=[ \t]*(\S.*?)[ \t]*$", given.ini.read_text(), re.MULTILINE)
+    secret = found[1].strip("\"'") if found else ""
+    if not secret:
+        raise Refused(f"{given.ini} has no xhprof_secret: set one, and xhprof_enabled = on")
+    if not 1 <= given.minutes <= 60:
+        raise Refused("--minutes is 1 to 60")
+    until = int(time.time()) + 60 * given.minutes
+    signed = hmac.new(secret.encode(), f"bitville-profile {until}".encode(), hashlib.sha256).hexdigest()
+    header = f"X-Bitville-Profile: {until}.{signed}"
+    _tell(given, {"header": header, "until": until}, [header])
     return 0
 
 

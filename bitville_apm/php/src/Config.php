@@ -27,6 +27,10 @@ final class Config
         'profiling_enabled' => ['enabled', 'flag'],
         'profiling_threshold_ms' => ['thresholdMs', 'number', 0, 3600000],
         'profiler' => ['profiler', 'choice', 'auto', 'excimer', 'none'],
+        'xhprof_enabled' => ['xhprof', 'flag'],
+        'xhprof_one_in' => ['xhprofOneIn', 'number', 0, 1e9],
+        'xhprof_secret' => ['xhprofSecret', 'text'],
+        'xhprof_flags' => ['xhprofFlags', 'list'],
         'profiler_period_ms' => ['periodMs', 'number', 1, 1000],
         'memory_tracking' => ['memory', 'flag'],
         'sql_capture_enabled' => ['sql', 'flag'],
@@ -48,6 +52,10 @@ final class Config
     public $enabled = false;
     public $thresholdMs = 500.0;
     public $profiler = 'auto';
+    public $xhprof = false;
+    public $xhprofOneIn = 100;
+    public $xhprofSecret = '';
+    public $xhprofFlags = ['memory'];
     public $periodMs = 10.0;
     public $memory = true;
     public $sql = true;
@@ -192,7 +200,7 @@ final class Config
             case 'choice':
                 return in_array($lower, array_slice($how, 2), true) ? $lower : $default;
             case 'list':
-                return preg_split('/[\s,]+/', $value, -1, PREG_SPLIT_NO_EMPTY);
+                return preg_split('/[\s,|]+/', $value, -1, PREG_SPLIT_NO_EMPTY);
             default:
                 return $value;
         }

@@ -229,6 +229,12 @@ final class Facts
         return $ms >= 0 && $ms < 600000 ? round($ms, 3) : null;
     }
 
+    /** The header that asks for a deep profile. */
+    public function trigger(): string
+    {
+        return $this->get('HTTP_X_BITVILLE_PROFILE');
+    }
+
     public function traceparent(): ?string
     {
         $header = $this->get('HTTP_TRACEPARENT');

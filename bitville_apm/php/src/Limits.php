@@ -47,6 +47,8 @@ final class Limits
     const SAMPLES = 5000;
     /** Deeper frames of a stack are left out. */
     const STACK_DEPTH = 200;
+    /** How far ahead a header that asks for a deep profile may be signed. */
+    const TRIGGER_S = 3600;
     /** After this long the profiler's period is stretched, by this factor: a sleeping request is woken less often. */
     const STRETCH_AFTER_S = 1.0;
     const STRETCH = 10;

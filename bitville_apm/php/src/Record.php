@@ -33,6 +33,10 @@ final class Record
             );
             $record['truncated'] = true;
         }
+        if ($part === 'profile' && isset($record['profile']['edges'])) {
+            $record['profile']['edges'] = Stacks::heaviestEdges($record['profile']['edges'], Limits::PRUNED_FUNCTIONS);
+            $record['truncated'] = true;
+        }
         if ($part === 'statements' && isset($record['sql']['queries'])) {
             $record['sql']['queries'] = self::slowest($record['sql']['queries']);
             $record['sql']['truncated'] = $record['sql_truncated'] = true;

@@ -39,6 +39,9 @@ final class Request
     private $pid;
     private $over = false;
 
+    /** Whether somebody asked for this request's deep profile: then it is kept whole. */
+    private $asked = false;
+
     /**
      * @param int $loadedNs hrtime when the client began its own work
      * @param string|null $job a name, where the application begins a piece of work by hand
@@ -83,12 +86,26 @@ final class Request
         if ($open) {
             $this->transport->post($this->beginLine());
         }
-        $wanted = $this->config->profiler !== 'none' && ExcimerProfiler::available();
-        $this->profiler = $wanted
-            ? new ExcimerProfiler($this->config->periodMs, $this->facts->script(), $this->budget)
-            : new NoProfiler();
+        $this->profiler = $this->chosen();
         $this->profiler->start();
         $this->ownNs = $this->beganNs = hrtime(true) - $loadedNs;
+    }
+
+    /** What tells where the time goes: the deep mode only where this request was chosen for it. */
+    private function chosen(): Profiler
+    {
+        $config = $this->config;
+        if ($config->xhprof && Client::rest() && ($extension = XhprofProfiler::extension()) !== null) {
+            $this->asked = XhprofProfiler::asked($this->facts->trigger(), $config->xhprofSecret);
+            $drawn = $config->xhprofOneIn > 0 && hexdec(substr($this->id, 0, 8)) % $config->xhprofOneIn === 0;
+            if ($this->asked || $drawn) {
+                return new XhprofProfiler($extension, $config->xhprofFlags, $config->memory);
+            }
+        }
+        if ($config->profiler !== 'none' && ExcimerProfiler::available()) {
+            return new ExcimerProfiler($config->periodMs, $this->facts->script(), $this->budget);
+        }
+        return new NoProfiler();
     }
 
     /** The begin line, and the route line where the name is known already. */
@@ -238,7 +255,7 @@ final class Request
         $room = self::hasRoom();
         $ms = $this->elapsedMs($stoppedNs);
         // A fatal error is worth a whole record however fast it came; its profile is not.
-        $fast = $ms < $this->config->thresholdMs;
+        $fast = $ms < $this->config->thresholdMs && !$this->asked;
         $short = $fast && $this->fatal === null;
         $record = ['t' => 'end', 'v' => 2, 'id' => $this->id, 'at' => $this->at, 'ms' => round($ms, 3)];
         $record['request'] = ['method' => $this->method, 'uri' => $this->uri(), 'route' => $this->route];

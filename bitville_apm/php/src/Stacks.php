@@ -94,6 +94,40 @@ final class Stacks
         return self::text($stacks, $bytes);
     }
 
+    /**
+     * XHProf's edges between its heaviest functions (by inclusive time); all others are one function, `~other`, so
+     * that no caller seems to have spent their time.
+     *
+     * @param array $edges `caller==>callee` => [ct, wt, …], each a number
+     */
+    public static function heaviestEdges(array $edges, int $functions): array
+    {
+        $times = [];
+        foreach ($edges as $edge => $entry) {
+            $names = explode('==>', (string) $edge);
+            $name = end($names);
+            $times[$name] = (isset($times[$name]) ? $times[$name] : 0) + $entry['wt'];
+        }
+        arsort($times);
+        $kept = array_slice($times, 0, $functions, true) + ['main()' => 0];
+        $out = [];
+        foreach ($edges as $edge => $entry) {
+            $names = explode('==>', (string) $edge);
+            foreach ($names as $i => $name) {
+                $names[$i] = isset($kept[$name]) ? $name : self::OTHER;
+            }
+            // What one of the others calls among themselves is in their inclusive time already.
+            if ($names === [self::OTHER, self::OTHER]) {
+                continue;
+            }
+            $key = implode('==>', $names);
+            foreach ($entry as $column => $value) {
+                $out[$key][$column] = (isset($out[$key][$column]) ? $out[$key][$column] : 0) + $value;
+            }
+        }
+        return $out;
+    }
+
     private static function leaf(string $stack): string
     {
         $at = strrpos($stack, ';');
