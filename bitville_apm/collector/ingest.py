@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -21,7 +21,7 @@ from twisted.web.iweb import IRequest
 from bitville_apm import limits
 from bitville_apm.checks import Problem
 from bitville_apm.collector import bodies
-from bitville_apm.collector.agents import Agents
+from bitville_apm.collector.agents import Agents, Batch, told
 from bitville_apm.collector.bodies import Body, Refusal, Sender
 from bitville_apm.http import HttpProblem, inflated
 from bitville_apm.interfaces import Caller, IAuth
@@ -87,13 +87,11 @@ class Ingest:
             request.setHeader(name.encode(), value.encode())
         sender = _sender(request, project, self.reactor.seconds(), postgres)
         read, outcomes = await self.take(request.content.read(), request.getHeader(b"content-encoding"), sender)
+        answer = _answer(read, outcomes)
         if sender.journal is not None:
-            host = read.arrivals[0][1].host if read.arrivals else ""
-            version = (request.getHeader(b"bitville-agent") or b"").decode("latin-1")[: limits.PROBLEM_CHARACTERS]
-            sent = _milliseconds(request.getHeader(b"bitville-sent"))
-            self.agents.saw(sender.project, sender.journal, host, version, sent, sender.now)
+            self.agents.saw(_batch(request, sender, sender.journal, read, answer))
         request.setHeader(b"Content-Type", b"application/json")
-        return json.dumps(_answer(read, outcomes)).encode() + b"\n"
+        return json.dumps(answer).encode() + b"\n"
 
     def admit(self, caller: Caller) -> tuple[str, Taken]:
         """The project that a caller may send for, and the pace it keeps. Raises `HttpProblem` 403, 429."""
@@ -161,6 +159,25 @@ def _sender(request: IRequest, project: str, now: float, postgres: bool) -> Send
     known = journal if _JOURNAL.match(journal) else None
     batch = known is not None or content_type in _BATCH_TYPES
     return Sender(project=project, now=now, journal=known, batch=batch, postgres=postgres)
+
+
+def _batch(request: IRequest, sender: Sender, journal: str, read: Body, answer: Mapping[str, Any]) -> Batch:
+    """What a batch says of its agent."""
+    sent = _milliseconds(request.getHeader(b"bitville-sent"))
+    places = [record.seq for _, record in read.arrivals] + [refusal.seq for refusal in read.refused]
+    return Batch(
+        project=sender.project,
+        journal=journal,
+        host=read.arrivals[0][1].host if read.arrivals else "",
+        version=(request.getHeader(b"bitville-agent") or b"").decode("latin-1")[: limits.PROBLEM_CHARACTERS],
+        now=sender.now,
+        places=[place for place in places if place is not None],
+        stored=answer["stored"],
+        duplicate=answer["duplicate"],
+        rejected=len(answer["rejected"]),
+        sent=None if sent is None else sent / 1000,
+        told=told(request.getHeader(b"bitville-ledger")),
+    )
 
 
 def _read(body: bytes, encoding: str | None, sender: Sender) -> tuple[Body, int]:
