@@ -93,6 +93,9 @@ class AgentService(Service):
 
     def startService(self) -> None:
         """Say what runs, and begin."""
+        if self._health_port is None:
+            # `twist`, unlike `twistd`, has no privileges to drop and does not ask for this.
+            self.privilegedStartService()
         Service.startService(self)
         self.report.started = self.reactor.seconds()
         for worker in self.workers:

@@ -155,6 +155,7 @@ class Lifecycle:
     _started: float = 0.0
     _not_before: float = 0.0
     _restarting: bool = False
+    _again: bool = False
     _loop: LoopingCall | None = None
 
     def start(self) -> None:
@@ -192,7 +193,10 @@ class Lifecycle:
             self.begin(why)
 
     def begin(self, why: str) -> None:
-        """Restart, if it may be; the log says what comes of it."""
+        """Restart, if it may be; the log says what comes of it. While one is being checked, it is checked again."""
+        if self._restarting:
+            self._again = True
+            return
 
         def refused(failure: Failure) -> None:
             failure.trap(NotRestarted)
@@ -210,7 +214,10 @@ class Lifecycle:
             raise NotRestarted("a restart is under way")
         self._restarting = True
         try:
-            await self.run(self.command.check, self.holds)
+            self._again = True
+            while self._again:
+                self._again = False
+                await self.run(self.command.check, self.holds)
             problem = self.busy()
             if problem:
                 raise NotRestarted(problem)
@@ -219,7 +226,12 @@ class Lifecycle:
             raise
 
     def go(self, why: str) -> None:
-        """Restart now."""
+        """Restart now, unless the agent is ending by now."""
+        problem = self.busy()
+        if problem:
+            self._restarting = False
+            _log.error("not restarted because of {why}: {problem}", why=why, problem=problem)
+            return
         _log.info("restart because of {why}", why=why)
         # Outlives the exec: a process that does not come up ends by it, and its supervisor starts another.
         signal.alarm(limits.AGENT_STOP_S)

@@ -18,6 +18,9 @@ import attrs
 
 from bitville_apm import limits
 
+_LONGEST_PATH = 107
+"""Of `sun_path`, without the byte that ends it."""
+
 
 class CannotListen(Exception):
     """Why a socket cannot be made, and what to do."""
@@ -111,7 +114,7 @@ class SocketFile:
             raise CannotListen(f"{self.path}: {error.strerror}; the agent's user must own {self.path.parent}") from None
 
     def check(self, ours: bool) -> None:
-        """What can be told of `listen` beforehand, without touching anything. Raises `CannotListen`.
+        """Find out whether `listen` would work, and leave everything as it was. Raises `CannotListen`.
 
         `ours`: whoever listens there now is the agent that asks.
         """
@@ -119,8 +122,15 @@ class SocketFile:
         if gid >= 0 and os.geteuid() and gid not in (os.getegid(), *os.getgroups()):
             raise self._not_given()
         parent = next(parent for parent in self.path.parents if parent.exists())
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise CannotListen(f"{self.path}: not writable for this user; it must own {parent}")
+        beside = parent / f".{os.getpid()}"
+        try:
+            with self.private(), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+                trial.bind(str(beside))
+            beside.unlink()
+        except OSError as error:
+            raise CannotListen(f"{self.path}: {error.strerror}; the agent's user must own {parent}") from None
+        if len(os.fsencode(self.path)) > _LONGEST_PATH:
+            raise CannotListen(f"{self.path}: longer than the {_LONGEST_PATH} bytes that a socket's path may have")
         if os.path.lexists(self.path) and not ours:
             self._probe()
 
