@@ -88,7 +88,7 @@ NOT_LOOKED = Looked()
 
 def bucket(us: float) -> int:
     """The histogram bucket of a duration in microseconds."""
-    return math.ceil(math.log(max(1.0, us)) / GROWTH)
+    return math.ceil(math.log(us) / GROWTH) if us > 1.0 else 0
 
 
 def added(a: Mapping[int, int], b: Mapping[int, int]) -> dict[int, int]:
@@ -158,8 +158,10 @@ def add_request(tables: Tables, request: Request, functions: Sequence[Own], look
         held.wall_us += use_us
         held.sql_us += use_us
         held.errors += use.failed
-        held.max_us = max(held.max_us, round(use.max_ms * 1000))
-        i = bucket(use.ms * 1000 / max(1, use.n))
+        longest = round(use.max_ms * 1000)
+        if longest > held.max_us:
+            held.max_us = longest
+        i = bucket(use.ms * 1000 / (use.n or 1))
         held.histogram[i] = held.histogram.get(i, 0) + use.n
     for call in request.externals:
         call_us = round(call.ms * 1000)
@@ -227,6 +229,8 @@ def spread(amount: int, weights: Sequence[int]) -> list[int]:
     total = sum(weights)
     if not total or not amount:
         return [0] * len(weights)
+    if len(weights) == 1:
+        return [amount]
     parts = []
     seen = given = 0
     for weight in weights:

@@ -57,8 +57,8 @@ STATEMENTS_REMEMBERED = 4096
 STATEMENT_REMEMBERED_CHARACTERS = 1024
 """Texts whose statement and fingerprint are remembered, and up to which length: some 10 MB at worst, and reading a
 record of 20 statements costs a fifth."""
-NETWORKS_REMEMBERED = 4096
-"""Client addresses whose network is remembered: reading one costs as much as half a short record."""
+NAMES_REMEMBERED = 4096
+"""Client addresses whose network, and drivers whose dialect is remembered: a third of the cost of a short record."""
 FINGERPRINT_BYTES = 900
 """Bytes of a statement its fingerprint covers: what Postgres keeps of a query (1023) less a correlation comment."""
 ENDPOINT_BYTES = 120

@@ -77,7 +77,7 @@ class Request(Struct, frozen=True, kw_only=True):
         return self.fatal or self.died or (self.status or 0) >= 500
 
 
-@functools.lru_cache(limits.NETWORKS_REMEMBERED)
+@functools.lru_cache(limits.NAMES_REMEMBERED)
 def network(address: str | None) -> str | None:
     """The /24 or /48 an address belongs to, as the dimension `client` has it; None for what is no address."""
     if not address:
@@ -91,6 +91,7 @@ def network(address: str | None) -> str | None:
     return str(ipaddress.ip_network(f"{parsed}/{24 if parsed.version == 4 else 48}", strict=False))
 
 
+@functools.lru_cache(limits.NAMES_REMEMBERED)
 def dialect(driver: str | None) -> str:
     """The dialect of wire.md 7 that a driver's name implies."""
     name = (driver or "").lower()

@@ -40,49 +40,80 @@ class Link:
             self.executions = (self.executions or 0) + executions
 
 
+Group = tuple[str, str, str]
+"""Dimension and value, and the dimension of the other values."""
+
+
 @attrs.define(eq=False)
 class Links:
-    """The links of one window."""
+    """The links of one window: from a value to those of another dimension. `count` is how many there are."""
 
-    held: dict[Key, Link] = attrs.Factory(dict)
-
-    def link(self, a: str, value_a: str, b: str, value_b: str) -> Link:
-        """The link of two values, made when there is none yet."""
-        key = (a, value_a[: limits.NAME_CHARACTERS], b, value_b[: limits.NAME_CHARACTERS])
-        found = self.held.get(key)
-        if found is None:
-            if len(self.held) >= limits.LINKS_HELD:
-                self._forget()
-            found = self.held[key] = Link()
-        return found
+    held: dict[Group, dict[str, Link]] = attrs.Factory(dict)
+    count: int = 0
 
     def add(self, request: Request, client: str | None, task_us: int) -> None:
         """A finished request; `task_us` is what looks have not told of it already."""
-        endpoint = request.endpoint
         if client:
-            self.link("client", client, "endpoint", endpoint).add(1, None, task_us)
+            self.look("client", client, request.endpoint, task_us, 1)
         if request.release:
-            self.link("release", request.release, "endpoint", endpoint).add(1, None, task_us)
-        for use in request.statements[: limits.LINKS_OF_REQUEST]:
-            self.link("endpoint", endpoint, "statement", use.statement).add(1, use.n, round(use.ms * 1000))
+            self.look("release", request.release, request.endpoint, task_us, 1)
+        if request.statements:
+            group = self._group("endpoint", request.endpoint, "statement")
+            for use in request.statements[: limits.LINKS_OF_REQUEST]:
+                self._link(group, use.statement).add(1, use.n, round(use.ms * 1000))
+
+    def look(self, dimension: str, value: str, endpoint: str, task_us: int, requests: int = 0) -> None:
+        """What somebody's request for an endpoint took; `requests` that ended."""
+        self._link(self._group(dimension, value, "endpoint"), endpoint).add(requests, None, task_us)
 
     def functions(self, endpoint: str, functions: Sequence[Own], task_us: int, ended: bool) -> None:
         """The functions among which `task_us` is spread; `ended` counts the request."""
-        kept = functions[: limits.LINKS_OF_REQUEST]
-        for function, part in zip(kept, spread(task_us, [f.busy_us for f in kept]), strict=True):
-            self.link("endpoint", endpoint, "function", function.name).add(int(ended), function.calls, part)
+        if functions:
+            kept = functions[: limits.LINKS_OF_REQUEST]
+            group = self._group("endpoint", endpoint, "function")
+            for function, part in zip(kept, spread(task_us, [f.busy_us for f in kept]), strict=True):
+                self._link(group, function.name).add(int(ended), function.calls, part)
 
     def heaviest(self, kept: dict[str, set[str]], most: int) -> list[tuple[Key, Link]]:
         """Up to `most` of those whose both values a frame keeps; the share among links of their kind decides."""
         found = [
-            (key, link) for key, link in self.held.items()
+            (key, link) for key, link in self._all()
             if key[1] in kept.get(key[0], ()) and key[3] in kept.get(key[2], ())
         ]  # fmt: skip
         return _by_share(found)[:most]
 
-    def _forget(self) -> None:
-        heaviest = _by_share(list(self.held.items()))
-        self.held = dict(heaviest[: limits.LINKS_HELD // 2])
+    def _group(self, dimension: str, value: str, other: str) -> dict[str, Link]:
+        key = (dimension, value[: limits.NAME_CHARACTERS], other)
+        group = self.held.get(key)
+        if group is None:
+            group = self.held[key] = {}
+        return group
+
+    def _link(self, group: dict[str, Link], value: str) -> Link:
+        found = group.get(value)
+        if found is None:
+            if len(value) > limits.NAME_CHARACTERS:
+                return self._link(group, value[: limits.NAME_CHARACTERS])
+            found = group[value] = Link()
+            self.count += 1
+        return found
+
+    def _all(self) -> list[tuple[Key, Link]]:
+        return [
+            ((a, value_a, b, value_b), link)
+            for (a, value_a, b), group in self.held.items()
+            for value_b, link in group.items()
+        ]
+
+    def bound(self) -> None:
+        """Forget the lighter half when there are too many."""
+        if self.count <= limits.LINKS_HELD:
+            return
+        heaviest = _by_share(self._all())[: limits.LINKS_HELD // 2]
+        self.held = {}
+        for (a, value_a, b, value_b), link in heaviest:
+            self.held.setdefault((a, value_a, b), {})[value_b] = link
+        self.count = len(heaviest)
 
 
 def _by_share(found: list[tuple[Key, Link]]) -> list[tuple[Key, Link]]:

@@ -37,6 +37,7 @@ class Lived:
     seen: float = 0.0
     given: Looked = attrs.Factory(Looked)
     windows: dict[int, Looked] = attrs.Factory(dict)
+    _named: tuple[Begin, str | None] | None = None
 
     @property
     def endpoint(self) -> str:
@@ -45,6 +46,9 @@ class Lived:
 
     def begun(self, begin: Begin, route: str | None) -> None:
         """Name it as its begin line and a framework do."""
+        if self._named == (begin, route):
+            return
+        self._named = (begin, route)
         named = endpoint(begin.method, begin.uri, route)
         self.names = _names(named, begin.client, begin.agent, begin.release, self.id)
 
@@ -59,6 +63,10 @@ class Lived:
             _add(next(iter(self.windows.values())), oldest)
         for sums in (held, self.given, self.windows.setdefault(at, Looked())):
             _add(sums, part)
+
+    def had(self, part: Looked) -> None:
+        """What was added elsewhere already."""
+        _add(self.given, part)
 
     def spread(self, functions: Sequence[Own], spent: Looked, end_at: int) -> list[tuple[int, list[Own], Looked]]:
         """Its functions window by window: self times by how long it was seen there, and what it spent there.

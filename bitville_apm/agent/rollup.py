@@ -138,6 +138,15 @@ class Rollup:
             lived.seen = now
             window.look(lived, task.spent)
 
+    def before(self, request: Open, spent: Looked) -> None:
+        """What a request had taken before the process before this one ended; that one has counted it."""
+        self._lived.setdefault(request.id, Lived(request.id, ())).had(spent)
+
+    def seen_of(self, id_: str) -> Looked | None:
+        """What looks have seen of a request so far."""
+        lived = self._lived.get(id_)
+        return lived.given if lived is not None else None
+
     def load(self, now: float, steady: float, add: bool = False, **numbers: float) -> None:
         """Numbers of the host in the frame's `load`: the largest of the window, or (`add`) their sum."""
         load = self._epoch(now, steady).window(window_of(now)).load

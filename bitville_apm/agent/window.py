@@ -106,14 +106,15 @@ class Window:
             for dimension, value in lived.names:
                 cells.add_looked(cell(self.tables, dimension, value), part)
                 if dimension in ("client", "release"):
-                    self.links.link(dimension, value, "endpoint", lived.endpoint).add(0, None, task_us)
+                    self.links.look(dimension, value, lived.endpoint, task_us)
         self.bound()
 
     def bound(self) -> None:
-        """Put the lightest values of each dimension that holds too many into `~other`."""
+        """Put the lighter half of a dimension that holds too many values into `~other`."""
         for table in self.tables.values():
             if len(table) > limits.VALUES_HELD:
                 fold(table, ranked(table)[limits.VALUES_HELD // 2 :])
+        self.links.bound()
 
 
 def fold(table: dict[str, Columns], values: Iterable[str]) -> None:
