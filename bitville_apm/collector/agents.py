@@ -2,8 +2,8 @@
 
 Each batch says what its agent knew before it (`Bitville-Ledger`, wire.md 5): how many records of that journal ever
 entered it and what became of them. We count the same from our side, a record by its place (run, sequence), which
-repetitions do not change. What an agent was answered for and we never saw is `missing`: after a crash that lost a
-commit, for example. Both sides are compared from the first batch after our start on.
+repetitions do not change. What an agent takes for stored or known here and we never saw is `missing`: somebody else
+answered in our place, or a commit is gone. Both sides are compared from the first batch after our start on.
 """
 
 from __future__ import annotations
@@ -30,12 +30,16 @@ class Told(Struct, frozen=True):
     quarantined: int = 0
     dropped: int = 0
     corrupt: int = 0
-    answered: int = 0
+
+    @property
+    def delivered(self) -> int:
+        """What the agent takes for being here."""
+        return self.stored + self.duplicate
 
 
 @attrs.frozen
 class Batch:
-    """One batch that was committed: the places of its records, and what became of them here.
+    """One batch that was committed: the places of the records taken, and what became of all of them here.
 
     `sent` is the agent's time (unix seconds), `now` ours.
     """
@@ -57,7 +61,7 @@ class Batch:
 class Agent:
     """One agent's journal in one project; numbers are since the start.
 
-    `skew_s` is our time less its own; None while it did not say. `last_place` is the highest (run, sequence) seen,
+    `skew_s` is our time less its own; None while it did not say. `last_place` is the highest (run, sequence) taken,
     `records` how many different ones, `ledger` what the agent said last.
     """
 
@@ -83,8 +87,8 @@ class Agent:
         self.skew_s = None if batch.sent is None else batch.now - batch.sent
         if batch.told is not None:
             if self._before is None:
-                self._before = batch.told.answered - self.records
-            self.missing = max(0, batch.told.answered - self._before - self.records)
+                self._before = batch.told.delivered - self.records
+            self.missing = max(0, batch.told.delivered - self._before - self.records)
             self.ledger = batch.told
         self.stored += batch.stored
         self.duplicate += batch.duplicate

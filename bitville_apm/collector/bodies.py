@@ -38,13 +38,12 @@ class Sender(Struct, frozen=True, kw_only=True):
 
 
 class Refusal(Struct, frozen=True):
-    """One record that is not taken: its line (from 1), its id and place in a journal if it had them, and why."""
+    """One record that is not taken: its line (from 1), its id if it had one, and why."""
 
     line: int
     id: str | None
     reason: str
     problems: list[Problem]
-    seq: tuple[int, int] | None = None
 
 
 class Body(Struct, frozen=True):
@@ -61,7 +60,6 @@ class _Head(Struct, frozen=True):
     k: Raw | UnsetType = UNSET
     t: Raw | UnsetType = UNSET
     id: Raw | UnsetType = UNSET
-    seq: Raw | UnsetType = UNSET
     correlation_id: Raw | UnsetType = UNSET
     body: Raw | UnsetType = UNSET
     source: Raw | UnsetType = UNSET
@@ -88,13 +86,6 @@ class _Head(Struct, frozen=True):
                     continue
         return None
 
-    def given_seq(self) -> tuple[int, int] | None:
-        """The place in a journal, as it came."""
-        try:
-            return None if self.seq is UNSET else msgspec.json.decode(self.seq, type=tuple[int, int])
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return None
-
 
 _head = msgspec.json.Decoder(_Head)
 
@@ -112,11 +103,11 @@ def read(plain: bytes, sender: Sender) -> Body:
             line, head = _head_of(line)
             arrivals.append((number, _item(line, sender) if head.is_item else _bare(line, head, sender)))
         except Refused as why:
-            refused.append(Refusal(number, head.given_id(), why.reason, why.problems, head.given_seq()))
+            refused.append(Refusal(number, head.given_id(), why.reason, why.problems))
         except Exception:  # noqa: BLE001 - no record, however odd, may cost its neighbours
             _log.failure("a record could not be read")
             problem = Problem("", "cannot be read; the collector's log says more")
-            refused.append(Refusal(number, head.given_id(), "invalid", [problem], head.given_seq()))
+            refused.append(Refusal(number, head.given_id(), "invalid", [problem]))
         single = single and not head.is_item
     return Body(arrivals, refused, single)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -89,7 +89,7 @@ class Ingest:
         read, outcomes = await self.take(request.content.read(), request.getHeader(b"content-encoding"), sender)
         answer = _answer(read, outcomes)
         if sender.journal is not None:
-            self.agents.saw(_batch(request, sender, sender.journal, read, answer))
+            self.agents.saw(_batch(request, sender, sender.journal, read, outcomes))
         request.setHeader(b"Content-Type", b"application/json")
         return json.dumps(answer).encode() + b"\n"
 
@@ -161,20 +161,20 @@ def _sender(request: IRequest, project: str, now: float, postgres: bool) -> Send
     return Sender(project=project, now=now, journal=known, batch=batch, postgres=postgres)
 
 
-def _batch(request: IRequest, sender: Sender, journal: str, read: Body, answer: Mapping[str, Any]) -> Batch:
+def _batch(request: IRequest, sender: Sender, journal: str, read: Body, outcomes: Sequence[Outcome]) -> Batch:
     """What a batch says of its agent."""
     sent = _milliseconds(request.getHeader(b"bitville-sent"))
-    places = [record.seq for _, record in read.arrivals] + [refusal.seq for refusal in read.refused]
+    taken = [record for (_, record), outcome in zip(read.arrivals, outcomes, strict=True) if outcome != "expired"]
     return Batch(
         project=sender.project,
         journal=journal,
         host=read.arrivals[0][1].host if read.arrivals else "",
         version=(request.getHeader(b"bitville-agent") or b"").decode("latin-1")[: limits.PROBLEM_CHARACTERS],
         now=sender.now,
-        places=[place for place in places if place is not None],
-        stored=answer["stored"],
-        duplicate=answer["duplicate"],
-        rejected=len(answer["rejected"]),
+        places=[record.seq for record in taken if record.seq is not None],
+        stored=outcomes.count("stored"),
+        duplicate=outcomes.count("duplicate"),
+        rejected=len(read.refused) + outcomes.count("expired"),
         sent=None if sent is None else sent / 1000,
         told=told(request.getHeader(b"bitville-ledger")),
     )

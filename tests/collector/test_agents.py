@@ -16,8 +16,8 @@ from tests.collector.rig import item, running
 JOURNAL = "0f" * 16
 
 
-def batch(sequences: Sequence[int], answered: int | None = None, *, run: int = 1, journal: str = JOURNAL) -> Batch:
-    books = None if answered is None else Told(entered=answered, answered=answered)
+def batch(sequences: Sequence[int], delivered: int | None = None, *, run: int = 1, journal: str = JOURNAL) -> Batch:
+    books = None if delivered is None else Told(entered=delivered, stored=delivered)
     places = [(run, sequence) for sequence in sequences]
     return Batch("shop", journal, "web1", "0.1.0", 1000.0, places, stored=len(places), told=books)
 
@@ -38,8 +38,8 @@ def test_repeated_records_are_counted_once_and_holes_are_no_loss() -> None:
     assert shown(agents) == (6, (2, 2), 0)
 
 
-def test_what_an_agent_was_answered_for_and_we_never_saw_is_missing() -> None:
-    """The agent says how many records were answered before this batch: if we know fewer, a commit was lost."""
+def test_what_an_agent_takes_for_stored_and_we_never_saw_is_missing() -> None:
+    """The agent says how many records were stored or known before this batch: if we took fewer, some are gone."""
     agents = Agents()
     agents.saw(batch([7, 8], 100))
     agents.saw(batch([12], 105))
@@ -74,12 +74,12 @@ def test_a_header_that_cannot_be_read_says_nothing(header: bytes | None) -> None
 
 
 def test_ready_shows_both_sides(tmp_path: Path) -> None:
-    """LIST-07: stored, known and rejected per journal, also for rejected records; the agent's own sums beside them."""
+    """LIST-07: stored, known and rejected per journal, and the agent's own sums beside them."""
     with running(tmp_path) as rig:
         key, reader = rig.key(), rig.key(scopes="read")
         good = [json.loads(end_line()) for _ in range(3)]
         poison = item(good[2], n=4) | {"body": {"t": "end"}}
-        books = {"entered": 9, "stored": 5, "duplicate": 1, "quarantined": 0, "dropped": 2, "corrupt": 0, "answered": 6}
+        books = {"entered": 9, "stored": 5, "duplicate": 1, "quarantined": 0, "dropped": 2, "corrupt": 0}
         headers = {"Bitville_Journal": JOURNAL, "Bitville_Ledger": json.dumps(books)}
         for _twice in range(2):
             lines = [item(body, n=n) for n, body in enumerate(good[:2], 1)]
@@ -87,4 +87,4 @@ def test_ready_shows_both_sides(tmp_path: Path) -> None:
         (agent,) = rig.ask("GET", "/ready", key=reader).json["agents"]
         assert agent["ledger"] == books
         assert (agent["stored"], agent["duplicate"], agent["rejected"]) == (2, 2, 2)
-        assert (agent["records"], agent["last_place"], agent["missing"]) == (3, [1, 4], 0)
+        assert (agent["records"], agent["last_place"], agent["missing"]) == (2, [1, 2], 0)
