@@ -88,12 +88,14 @@ def sealed(rollup: Rollup) -> tuple[float, bytes]:
 
 
 def say(what: str, rollup: Rollup) -> None:
+    """Print the size of the frame."""
     seconds, body = sealed(rollup)
     packed = len(zstandard.ZstdCompressor(1).compress(body))
     print(f"{what}: {len(body) / 1000:.1f} KB, {packed / 1000:.1f} KB zstd, written in {seconds * 1e3:.1f} ms")
 
 
 def main() -> None:
+    """Measure and print."""
     print(f"Python {platform.python_version()}, {SHORT} short records, caps {limits.DIMENSION_CAPS}")
     real = [read_line(line, T * 1000) for line in wire.lines("version1-real-full.ndjson.gz")]
     short = short_lines(real, SHORT)

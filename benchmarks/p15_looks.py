@@ -25,10 +25,12 @@ LOOKS = 60
 
 
 def boottime() -> float:
+    """The clock in which requests begin."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def begun(pid: int, n: int) -> Open:
+    """A request in flight in this process."""
     begin = Begin(
         id=str(uuid.uuid4()),
         at=time.time(),
@@ -73,6 +75,7 @@ def measure(requests: int, idle: int, looks: int = LOOKS) -> tuple[float, float]
 
 
 def main() -> None:
+    """Measure and print."""
     print(f"Python {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} cores, {LOOKS} looks")
     for requests, idle in ((0, 0), (40, 0), (500, 0), (REQUESTS, IDLE)):
         look, frame = measure(requests, idle)
