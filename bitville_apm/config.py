@@ -63,6 +63,13 @@ def _count(least: int, what: str) -> ini.Reader:
     return read
 
 
+def _megabytes(text: str) -> int:
+    value = int(text) if text.isdecimal() and len(text) < 8 else 0
+    if value < limits.JOURNAL_LEAST_MB:
+        raise ValueError(f"megabytes are wanted, {limits.JOURNAL_LEAST_MB} or more")
+    return value
+
+
 @attrs.frozen
 class AgentLimits:
     """`[limits]`. 0 requests or megabytes: it does not restart because of them."""
@@ -70,6 +77,7 @@ class AgentLimits:
     max_requests: int = option(limits.RESTART_REQUESTS, _count(1, "whole requests"))
     min_lifetime: int = option(limits.RESTART_LIFETIME_S, _count(0, "whole seconds"))
     memory_mb: int = option(limits.RESTART_MEMORY_MB, _count(limits.RESTART_MEMORY_LEAST_MB, "megabytes"))
+    journal_mb: int = option(limits.JOURNAL_MB, _megabytes)
     fsync: str = option("interval", ini.one_of("interval", "always", "never"))
 
 

@@ -1,20 +1,28 @@
-"""How far a journal is done: one small file, written over and over, that a crash cannot take along.
+"""How far a journal is done and what became of it: one small file, written over and over, that a crash spares.
 
 Two slots of 512 bytes (a sector each, so that a write is whole or absent) take turns. Each is:
 
-     0  4  magic "BVC" 0x01
+     0  4  magic "BVC" 0x02
      4  8  generation: the higher of the two readable slots counts
-    12 12  acked: run (4) and sequence (8) of the last record a collector has answered for
-    24 12  covered: the same for the last record a durable frame counts
+    12 12  acked: run (4) and sequence (8) of the last record that nobody waits for: it and all before it are
+           answered for by a collector, dropped, lost, or not to be forwarded
+    24 12  covered: the same for the last record that a durable frame counts
     36  4  run: the highest run begun
-    40  4  crc32 of all before
+    40     what became of everything that had entered up to `acked`: for each of the totals (totals.py), in their
+           order, records (8) and requests (8)
+           4  crc32 of all before
 
-The file has its full length from the start: a full disk does not stop the cursor. When neither slot can be
-read everything still in the journal is sent again, which costs a collector some answers `duplicate`.
+Their sum is what had entered up to `acked` (segment.py): whatever a crash does, each record is in one of the totals
+or behind that place, never both. A segment is unlinked only after a slot beyond it is durable.
+
+The file has its full length from the start: a full disk does not stop the cursor. When one slot cannot be read the
+other one counts, which may be the older: what was answered for last is sent again, and a collector says `duplicate`.
+When neither can be read everything still in the journal is sent again, and what entered before it is `forgotten`.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -23,26 +31,30 @@ from pathlib import Path
 import attrs
 
 from bitville_apm.agent.segment import Place
+from bitville_apm.agent.totals import Count, Totals
 
-_SLOT = struct.Struct("<4sQIQIQI")
+_KINDS = len(attrs.fields(Totals))
+_SLOT = struct.Struct(f"<4sQIQIQI{2 * _KINDS}Q")
 _CRC = struct.Struct("<I")
-_MAGIC = b"BVC\x01"
+_MAGIC = b"BVC\x02"
 SLOT_BYTES = 512
 
 
 @attrs.frozen
 class Cursor:
-    """`acked`, `covered`: see above. `generation` counts the writes."""
+    """See above. `generation` counts the writes."""
 
     acked: Place = (0, 0)
     covered: Place = (0, 0)
     run: int = 0
+    totals: Totals = attrs.field(factory=Totals)
     generation: int = 0
 
 
 def encoded(cursor: Cursor) -> bytes:
     """One slot."""
-    plain = _SLOT.pack(_MAGIC, cursor.generation, *cursor.acked, *cursor.covered, cursor.run)
+    numbers = [number for count in cursor.totals.counts for number in (count.records, count.requests)]
+    plain = _SLOT.pack(_MAGIC, cursor.generation, *cursor.acked, *cursor.covered, cursor.run, *numbers)
     return (plain + _CRC.pack(zlib.crc32(plain))).ljust(SLOT_BYTES, b"\0")
 
 
@@ -58,8 +70,9 @@ def _slot(data: bytes, at: int) -> Cursor | None:
     check = data[at + _SLOT.size : at + _SLOT.size + _CRC.size]
     if len(check) < _CRC.size or zlib.crc32(plain) != _CRC.unpack(check)[0] or not plain.startswith(_MAGIC):
         return None
-    _, generation, acked_run, acked, covered_run, covered, run = _SLOT.unpack(plain)
-    return Cursor((acked_run, acked), (covered_run, covered), run, generation)
+    _, generation, acked_run, acked, covered_run, covered, run, *numbers = _SLOT.unpack(plain)
+    totals = Totals(*(Count(*numbers[i : i + 2]) for i in range(0, 2 * _KINDS, 2)))
+    return Cursor((acked_run, acked), (covered_run, covered), run, totals, generation)
 
 
 def read(path: Path) -> tuple[Cursor | None, bool]:
@@ -76,7 +89,9 @@ def write(path: Path, cursor: Cursor) -> None:
     try:
         if os.fstat(descriptor).st_size < 2 * SLOT_BYTES:
             os.pwrite(descriptor, bytes(2 * SLOT_BYTES), 0)
-        os.pwrite(descriptor, encoded(cursor), SLOT_BYTES * (cursor.generation % 2))
+        at = SLOT_BYTES * (cursor.generation % 2)
+        if os.pwrite(descriptor, encoded(cursor), at) < SLOT_BYTES:
+            raise OSError(errno.EIO, "cursor: written in part")
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from array import array
-from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,158 +12,119 @@ import attrs
 
 from bitville_apm import files, limits
 from bitville_apm.agent import cursor as cursors
-from bitville_apm.agent import recovery, segment
+from bitville_apm.agent import recovery
 from bitville_apm.agent.cursor import Cursor
+from bitville_apm.agent.reader import Read, Reader
 from bitville_apm.agent.recovery import Segment
-from bitville_apm.agent.segment import HEADER_BYTES, Entry, Header, Place, Record
+from bitville_apm.agent.segment import Entry, Place, Record
+from bitville_apm.agent.totals import Count, Totals
+from bitville_apm.agent.writer import Writer
 
 
 @attrs.frozen
 class Found:
     """What a journal held when it was opened.
 
-    `written` is the place of its last record, `pending` how many wait for a collector. `recent` are the first 8
-    bytes of the ids that came in the 15 minutes before its newest record, sorted.
+    `acked`, `covered`, `totals`: of its cursor. `newest` is its last record, `entered` what has entered so far.
+    `behind_bytes` is about how much of it waits. `recent` are the first 8 bytes of the ids that came in the 15 minutes
+    before its newest record, sorted.
     """
 
     journal_id: bytes
+    run: int
     acked: Place
-    written: Place
-    pending: int
-    pending_bytes: int
+    covered: Place
+    newest: Record | None
+    totals: Totals
+    entered: Count
+    behind_bytes: int
     recent: array[int]
 
 
 @attrs.frozen
-class Read:
-    """Some records in order; `through` is the place reading has come to, `lost` how many are gone before it."""
+class Appended:
+    """How many entries are written from the place `first` on, up to where all is durable, and what stopped the rest.
 
-    records: list[Record]
+    Of the rest nothing is left.
+    """
+
+    first: Place
+    done: int
+    durable: Place
+    error: OSError | None
+
+
+@attrs.frozen
+class Excess:
+    """The oldest segments up to `through` have to go, `why` by the name of the total; `entered` is what had by then."""
+
     through: Place
-    lost: int
+    entered: Count
+    why: str
 
 
 @attrs.define(eq=False)
 class Disk:
-    """One journal's directory. `policy` is always, interval or never (design.md 4)."""
+    """One journal's directory. `policy` is always, interval or never (design 4).
+
+    `most_bytes` is its bound, with all that is in directories below it; None for a journal that only age bounds.
+    `counted`: its records are added into frames, and a segment stays until that is durable (`covered`).
+    """
 
     directory: Path
     policy: str
+    most_bytes: int | None = None
+    counted: bool = False
     journal_id: bytes = b""
     run: int = 0
     _cursor: Cursor = attrs.field(factory=Cursor)
     _cursor_written: Cursor = attrs.field(factory=Cursor)
     _segments: list[Segment] = attrs.Factory(list)
-    _run_ends: dict[int, int] = attrs.Factory(dict)
-    _previous: Place = (0, 0)
-    _next: int = 1
-    _descriptor: int = -1
-    _size: int = 0
-    _dirty: bool = False
-    _read_hint: tuple[Place, Path, int] | None = None
+    _writer: Writer | None = None
+    _before: Place = (0, 0)
+    _sending: Reader = attrs.Factory(Reader)
+    _folding: Reader = attrs.Factory(Reader)
+
+    # --- life -----------------------------------------------------------------------------------------------
 
     def open(self) -> Found:
         """Read what is there and begin a new run. Never fails because of data; `OSError` when the disk does."""
         files.make_private(self.directory)
         kept, sure = cursors.read(self.directory / "cursor")
-        self._segments = recovery.listed(self.directory)
-        self.journal_id = recovery.identify(self.directory, self._segments, fresh=kept is None and not self._segments)
-        self._cursor = self._cursor_written = kept or Cursor()
-        if not sure and self._segments:
-            # What lies before the first segment was acknowledged once, as far as anyone can tell: it is not lost.
-            first = (self._segments[0].run, self._segments[0].first - 1)
-            self._cursor = attrs.evolve(self._cursor, acked=max(first, self._cursor.acked))
-        looked = recovery.look_through(self._segments, self._cursor.acked)
-        self._segments, self._run_ends = looked.segments, looked.run_ends
-        last_run = self._segments[-1].run if self._segments else 0
-        self.run = max(last_run, self._cursor.run) + 1
-        self._previous = (last_run, self._run_ends.get(last_run, 0))
-        self._next = 1
-        self._cursor = attrs.evolve(self._cursor, run=self.run)
+        segments = recovery.listed(self.directory)
+        self.journal_id = recovery.identify(self.directory, segments, fresh=kept is None and not segments)
+        cursor = kept or Cursor()
+        first = segments[0] if segments else None
+        if not sure and first is not None and first.before is not None and first.start > cursor.acked:
+            # What lies before the first segment was settled, as far as anyone can tell: it is not lost.
+            gone = first.before.beyond(cursor.totals.all)
+            cursor = attrs.evolve(cursor, acked=first.start, totals=cursor.totals + Totals(forgotten=gone))
+        newest, written, entered = recovery.ended(segments)
+        settled = cursor.totals.all
+        entered += settled.beyond(entered)
+        self.run = max(written[0], cursor.run) + 1
+        self._segments, self._before = segments, written
+        self._cursor = attrs.evolve(cursor, run=self.run, acked=self._past(cursor.acked))
+        self._cursor_written = kept or Cursor()
         self._write_cursor()
+        self._writer = Writer(self.directory, self.policy, self.journal_id, self.run, entered, self._began)
+        behind = sum(s.size for s in self._segments if (s.run, s.first) > self._cursor.acked)
         return Found(
-            self.journal_id, self._cursor.acked, self._previous, looked.pending, looked.pending_bytes, looked.recent
+            self.journal_id,
+            self.run,
+            self._cursor.acked,
+            self._cursor.covered,
+            newest,
+            self._cursor.totals,
+            entered,
+            behind,
+            recovery.recent(segments),
         )
-
-    def append(self, entries: Sequence[Entry]) -> tuple[Place, int, OSError | None]:
-        """Write entries in order: the place of the first, how many are written, and what stopped the rest.
-
-        Under `always` what is written is durable too. What could not be written has left no trace.
-        """
-        first = (self.run, self._next)
-        done = 0
-        try:
-            while done < len(entries):
-                done += self._append_some(entries, done)
-        except OSError as error:
-            self._undo()
-            return first, done, error
-        return first, done, None
-
-    def sync(self) -> Place:
-        """Make everything written so far durable: the place up to which it is. Raises `OSError`."""
-        through = (self.run, self._next - 1)
-        if self._descriptor >= 0:
-            os.fdatasync(self._descriptor)
-        return through
-
-    def read(self, after: Place, through: Place, items: int, most_bytes: int) -> Read:
-        """Records behind `after` and not beyond `through`, up to `items` and `most_bytes` or one larger.
-
-        Reads on past what is damaged and says how many records that cost. Raises `OSError`.
-        """
-        start_index = max(0, bisect_right(self._segments, after, key=lambda s: (s.run, s.first - 1)) - 1)
-        lost = 0
-        for index in range(start_index, len(self._segments)):
-            file = self._segments[index]
-            if file.run < after[0]:
-                continue
-            if (file.run, file.first) > through:
-                break
-            lost += self._lost_between(after, file)
-            after = max(after, (file.run, file.first - 1))
-            data, start = self._rest(file, after)
-            scanned = segment.scan(data, file.run, after[1], start)
-            taken: list[Record] = []
-            size = 0
-            for record in scanned.records:
-                size += record.size
-                if record.place > through or len(taken) == items or (taken and size > most_bytes):
-                    break
-                lost += record.sequence - after[1] - 1
-                after = record.place
-                taken.append(record)
-            if taken:
-                self._read_hint = (after, file.path, scanned.ends[len(taken) - 1])
-                return Read(taken, after, lost)
-            if scanned.records:
-                break
-            if file.run < self.run and index + 1 == len(self._segments):
-                end = self._run_ends.get(file.run, after[1])
-                lost += max(0, end - after[1])
-                after = max(after, (file.run, end))
-        return Read([], after, lost)
-
-    def acked(self, place: Place) -> None:
-        """Everything up to `place` has been answered for: remember it, then remove what only held that.
-
-        Raises `OSError`; the next call makes up for it.
-        """
-        self._cursor = attrs.evolve(self._cursor, acked=max(place, self._cursor.acked))
-        self._write_cursor()
-        while self._segments and self._is_done(0):
-            self._segments[0].path.unlink(missing_ok=True)
-            del self._segments[0]
 
     def close(self) -> None:
         """Make durable what there is, and let go of the files. Raises `OSError`."""
-        if self._descriptor < 0:
-            return
-        try:
-            self.sync()
-        finally:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self._writer is not None:
+            self._writer.close()
 
     @property
     def segments(self) -> int:
@@ -173,86 +133,128 @@ class Disk:
 
     # --- writing --------------------------------------------------------------------------------------------
 
-    def _append_some(self, entries: Sequence[Entry], done: int) -> int:
-        """Write as many entries as fit into one segment; gives back how many."""
-        if self._dirty:
-            os.ftruncate(self._descriptor, self._size)
-            self._dirty = False
-        pieces: list[bytes] = []
-        size = self._size if self._descriptor >= 0 else limits.SEGMENT_BYTES
-        for sequence, entry in enumerate(entries[done:], self._next):
-            length = segment.HEAD_BYTES + len(entry.body)
-            if size + length > limits.SEGMENT_BYTES and (pieces or size > HEADER_BYTES):
-                if pieces:
-                    break
-                self._begin_segment(entry.received_ms)
-                size = self._size
-            pieces.append(segment.encoded(entry, self.run, sequence))
-            size += length
-        _write_all(self._descriptor, b"".join(pieces), self._size)
-        if self.policy == "always":
-            os.fdatasync(self._descriptor)
-        self._size = size
-        self._next += len(pieces)
-        return len(pieces)
-
-    def _begin_segment(self, made_ms: int) -> None:
-        """Finish the segment that is full and make the next one."""
-        if self._descriptor >= 0 and self.policy != "never":
-            os.fdatasync(self._descriptor)
-        path = self.directory / segment.name(self.run, self._next)
-        header = Header(self.run, self._next, self.journal_id, self._previous, made_ms)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    def append(self, entries: Sequence[Entry]) -> Appended:
+        """Write entries in order."""
+        writer = self._open()
+        first, done, error = writer.next, 0, None
         try:
-            _write_all(descriptor, segment.encoded_header(header), 0)
-            if self.policy != "never":
-                files.sync_directory(self.directory)
-        except OSError:
-            os.close(descriptor)
-            with contextlib.suppress(OSError):
-                path.unlink()
-            raise
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor, self._size = descriptor, HEADER_BYTES
-        self._segments.append(Segment(self.run, self._next, path))
+            while done < len(entries):
+                done += writer.append(entries[done:])
+        except OSError as problem:
+            error = problem
+        return Appended((self.run, first), done, writer.durable, error)
 
-    def _undo(self) -> None:
-        """Take back a write that failed. Where even that fails, the next append does it before it writes."""
-        self._dirty = self._descriptor >= 0
-        if self._dirty:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self._size)
-                self._dirty = False
+    def append_group(self, entries: Sequence[Entry]) -> Appended:
+        """Write all of them or none, durably."""
+        writer = self._open()
+        first, done, error = writer.next, 0, None
+        try:
+            writer.append_group(entries)
+            done = len(entries)
+        except OSError as problem:
+            error = problem
+        return Appended((self.run, first), done, writer.durable, error)
 
-    # --- reading and removing -------------------------------------------------------------------------------
+    def sync(self) -> Place:
+        """Make everything written so far durable: the place up to which it is. Raises `OSError`."""
+        writer = self._open()
+        writer.sync()
+        return writer.durable
 
-    def _rest(self, file: Segment, after: Place) -> tuple[bytes, int]:
-        """The bytes of a segment and where in them to begin."""
-        if self._read_hint is not None and self._read_hint[:2] == (after, file.path):
-            return recovery.contents(file.path, start=self._read_hint[2]), 0
-        return recovery.contents(file.path), HEADER_BYTES
+    def _open(self) -> Writer:
+        if self._writer is None:
+            raise OSError("the journal is not open")
+        return self._writer
 
-    def _lost_between(self, after: Place, file: Segment) -> int:
-        """Records missing between a place and the beginning of a segment, where there is one behind it."""
-        run, sequence = after
-        if after == (0, 0) or (file.run, file.first) <= after:
-            return 0
-        if file.run == run:
-            return file.first - 1 - sequence
-        between = sum(end for other, end in self._run_ends.items() if run < other < file.run)
-        return max(0, self._run_ends.get(run, sequence) - sequence) + between + file.first - 1
+    def _began(self, file: Segment) -> None:
+        if self._segments and self._segments[-1].start == file.start:
+            del self._segments[-1]
+        self._segments.append(file)
 
-    def _is_done(self, index: int) -> bool:
-        """Whether every record of a segment is answered for. The one being written to never is."""
-        file = self._segments[index]
-        if index + 1 < len(self._segments) and self._segments[index + 1].run == file.run:
-            last = self._segments[index + 1].first - 1
-        elif file.run < self.run:
-            last = self._run_ends.get(file.run, 0)
-        else:
-            return False
-        return self._cursor.acked >= (file.run, last)
+    # --- reading --------------------------------------------------------------------------------------------
+
+    def read(self, after: Place, entered: Count, items: int, most_bytes: int) -> Read:
+        """Durable records to be forwarded behind `after`, by which `entered` had entered. Raises `OSError`."""
+        writer = self._open()
+        through = (writer.durable, writer.durable_entered)
+        return self._sending.read(self._segments, (after, entered), through, items, most_bytes)
+
+    def read_back(self, after: Place, items: int, most_bytes: int) -> Read:
+        """Written records of any kind behind `after`. Raises `OSError`."""
+        writer = self._open()
+        through = ((self.run, writer.next - 1), writer.entered)
+        return self._folding.read_back(self._segments, after, through, items, most_bytes)
+
+    # --- removing -------------------------------------------------------------------------------------------
+
+    def settle(self, acked: Place, totals: Totals, covered: Place = (0, 0)) -> None:
+        """Everything up to `acked` became `totals`, a durable frame counts everything up to `covered`.
+
+        Remembers it, then removes what only held that. Raises `OSError`; the next call makes up for it.
+        """
+        self._cursor = attrs.evolve(
+            self._cursor,
+            acked=max(self._past(acked), self._cursor.acked),
+            covered=max(self._past(covered), self._cursor.covered),
+            totals=totals,
+        )
+        self._write_cursor()
+        self._remove()
+
+    def excess(self, now_ms: int | None) -> Excess | None:
+        """What has to go for the bounds' sake: whole segments, never the newest; None when nothing has to.
+
+        Without `now_ms` age is not looked at. Raises `OSError`.
+        """
+        found: tuple[int, str] | None = None
+        if now_ms is not None:
+            oldest = now_ms - limits.JOURNAL_AGE_S * 1000
+            for index, file in enumerate(self._segments[1:], 1):
+                if file.made_ms is None or file.made_ms >= oldest:
+                    break
+                found = index, "dropped_age"
+        if self.most_bytes is not None:
+            most, why = self.most_bytes, "dropped_bytes"
+            system = os.statvfs(self.directory)
+            share = int(system.f_blocks * system.f_frsize * limits.JOURNAL_DISK_SHARE)
+            if 0 < share < most:
+                most, why = share, "dropped_no_space"
+            dropped = found[0] if found else 0
+            held = sum(s.size for s in self._segments[dropped:]) + self._beside()
+            while held > most and dropped + 1 < len(self._segments):
+                held -= self._segments[dropped].size
+                dropped += 1
+                found = dropped, why
+        while found and found[0] + 1 < len(self._segments) and self._segments[found[0]].before is None:
+            found = found[0] + 1, found[1]
+        first = self._segments[found[0]] if found else None
+        if first is None or found is None or first.before is None:
+            return None
+        return Excess(first.start, first.before, found[1])
+
+    def _past(self, place: Place) -> Place:
+        """The same place; behind the last record of all earlier runs it is the beginning of this one."""
+        return (self.run, 0) if self._before <= place < (self.run, 0) else place
+
+    def _remove(self) -> None:
+        done = min(self._cursor.acked, self._cursor.covered) if self.counted else self._cursor.acked
+        while self._segments:
+            if len(self._segments) == 1 and self._segments[0].run == self.run:
+                return
+            end = self._segments[1].start if len(self._segments) > 1 else (self.run, 0)
+            if end > done:
+                return
+            self._segments[0].path.unlink(missing_ok=True)
+            del self._segments[0]
+
+    def _beside(self) -> int:
+        """Bytes of the journals in directories below this one: they count, but are not dropped."""
+        size = 0
+        with os.scandir(self.directory) as entries:
+            for directory in [entry for entry in entries if entry.is_dir(follow_symlinks=False)]:
+                with os.scandir(directory) as below, contextlib.suppress(FileNotFoundError):
+                    size += sum(file.stat(follow_symlinks=False).st_size for file in below)
+        return size
 
     def _write_cursor(self) -> None:
         if self._cursor == self._cursor_written:
@@ -260,10 +262,3 @@ class Disk:
         wanted = attrs.evolve(self._cursor, generation=self._cursor_written.generation + 1)
         cursors.write(self.directory / "cursor", wanted)
         self._cursor = self._cursor_written = wanted
-
-
-def _write_all(descriptor: int, data: bytes, at: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, at)
-        view, at = view[written:], at + written

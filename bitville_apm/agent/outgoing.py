@@ -49,12 +49,12 @@ class Outgoing:
         """The first records in hand are answered for: the cursor moves, with what became of them."""
         del self.hand[: len(part)]
         self.became += became
-        await self.journal.acked(part[-1])
+        await self.journal.settle(part[-1].place, became)
 
 
 def counted(records: Sequence[Record]) -> Count:
     """How many, and the requests they stand for."""
-    return Count(len(records), len(records))
+    return Count(len(records), sum(record.entry.requests for record in records))
 
 
 def became_of(part: Sequence[Record], answer: Delivered) -> tuple[Totals, list[tuple[Record, Rejected]]]:

@@ -19,7 +19,7 @@ from bitville_apm.agent.forward import Forward
 from bitville_apm.agent.journal import Journal
 from bitville_apm.agent.ledger import Ledger
 from bitville_apm.agent.quarantine import Quarantine
-from bitville_apm.agent.segment import SHORT, Entry
+from bitville_apm.agent.segment import SHORT, Entry, Place
 from bitville_apm.agent.unread import UnreadAcks
 from bitville_apm.agent.worker import Run
 from bitville_apm.checks import Refused
@@ -77,10 +77,9 @@ class Pipeline:
         flags = SHORT if line.kind == "end" and line.message.short else 0
         written = self.journal.append(Entry(line.kind, line.id, received_ms, line.body, flags))
         self._writing[line.id] = []
-        written.addCallbacks(self._journalled, self._unwritten, callbackArgs=(line,), errbackArgs=(line,))
-        return written
+        return written.addCallbacks(self._journalled, self._unwritten, callbackArgs=(line,), errbackArgs=(line,))
 
-    def died(self, id_: str, body: bytes) -> Deferred[None]:
+    def died(self, id_: str, body: bytes) -> Deferred[Place]:
         """Journal a request that ended without an end."""
         self.ledger.died += 1
         return self.journal.append(Entry("died", id_, self.stamp(), body))
@@ -110,10 +109,10 @@ class Pipeline:
             "duplicate_at_collector": sent.duplicate.records,
             "rejected": sent.quarantined.records,
             "pending": self.forward.pending,
-            "corrupt": self.journal.lost,
+            "corrupt": self.journal.totals.corrupt.records,
         }
 
-    def _journalled(self, result: None, line: Line) -> None:
+    def _journalled(self, place: Place, line: Line) -> None:
         self.ledger.journalled += 1
         if line.kind == "end":
             self.unread.add(line.id, self.clock.seconds())

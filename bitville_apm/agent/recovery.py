@@ -1,8 +1,13 @@
-"""What a journal's directory holds at start, whatever happened to it. Everything here blocks."""
+"""What a journal's directory holds at start, whatever happened to it. Everything here blocks.
+
+A start reads the headers of all segments, and whole only the newest ones: the last, for where the journal ends, and
+those of the last 15 minutes, for their ids. Damage in any other is found when it is read for the sender.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from array import array
 from collections.abc import Sequence
@@ -13,36 +18,54 @@ from twisted.logger import Logger
 
 from bitville_apm import files, limits
 from bitville_apm.agent import segment
-from bitville_apm.agent.segment import HEADER_BYTES, Place
+from bitville_apm.agent.segment import HEADER_BYTES, Damage, Place, Record, Torn
+from bitville_apm.agent.totals import NONE, Count
 from bitville_apm.agent.unread import first_half
 
 _log = Logger()
 
 
-@attrs.frozen
+@attrs.define
 class Segment:
-    """One file of records, named by its run and first sequence."""
+    """One file of records, named by its run and first sequence.
+
+    `before` is what had entered before it and `made_ms` when it was made, None when its header does not tell.
+    """
 
     run: int
     first: int
     path: Path
+    size: int = 0
+    before: Count | None = None
+    made_ms: int | None = None
+    journal_id: bytes = b""
 
-
-@attrs.frozen
-class Looked:
-    """`segments` that can be read, where each run ended, what waits behind `acked`, and the recent ids (packed)."""
-
-    segments: list[Segment]
-    run_ends: dict[int, int]
-    pending: int
-    pending_bytes: int
-    recent: array[int]
+    @property
+    def start(self) -> Place:
+        """The place before its first record; the end of the segment before it, too."""
+        return self.run, self.first - 1
 
 
 def listed(directory: Path) -> list[Segment]:
-    """The segments of a journal in the order of their records."""
-    names = sorted(os.listdir(directory))
-    return [Segment(*place, directory / name) for name in names if (place := segment.named(name)) is not None]
+    """The segments of a journal in the order of their records, with what their headers tell. Raises `OSError`."""
+    found = []
+    for name in sorted(os.listdir(directory)):
+        place = segment.named(name)
+        if place is not None:
+            found.append(_headed(Segment(*place, directory / name)))
+    return found
+
+
+def _headed(file: Segment) -> Segment:
+    file.size = file.path.stat().st_size
+    header = segment.decoded_header(contents(file.path, most=HEADER_BYTES))
+    if header is not None:
+        file.before, file.made_ms, file.journal_id = header.before, header.made_ms, header.journal_id
+    elif file.size:
+        first = next((r for _, _, r in segment.walk(contents(file.path), file.run) if isinstance(r, Record)), None)
+        if first is not None:
+            file.before, file.made_ms = first.before, first.entry.received_ms
+    return file
 
 
 def identify(directory: Path, segments: Sequence[Segment], fresh: bool) -> bytes:
@@ -55,10 +78,8 @@ def identify(directory: Path, segments: Sequence[Segment], fresh: bool) -> bytes
     if not fresh:
         with contextlib.suppress(OSError):
             found = path.read_bytes()
-        for file in () if len(found) == 16 else segments:
-            header = segment.decoded_header(contents(file.path, HEADER_BYTES))
-            if header is not None:
-                found = header.journal_id
+        if len(found) != 16:
+            found = next((s.journal_id for s in segments if s.journal_id), b"")
     if len(found) == 16:
         return found
     made = os.urandom(16)
@@ -66,59 +87,83 @@ def identify(directory: Path, segments: Sequence[Segment], fresh: bool) -> bytes
     return made
 
 
-def look_through(segments: Sequence[Segment], acked: Place) -> Looked:
-    """Read every segment once: count what waits, learn where runs ended, collect recent ids, cut a torn tail."""
-    readable: list[Segment] = []
-    run_ends: dict[int, int] = {}
-    pending = pending_bytes = newest = 0
-    recent: list[tuple[int, array[int]]] = []
-    for file in segments:
-        try:
-            data = contents(file.path)
-        except OSError as error:
-            file.path.rename(file.path.with_suffix(".unreadable"))
-            _log.error("journal: {path} cannot be read and is set aside: {error}", path=file.path.name, error=error)
-            continue
-        readable.append(file)
-        header = segment.decoded_header(data)
-        if header is not None:
-            run, end = header.previous
-            run_ends[run] = max(end, run_ends.get(run, 0))
-        scanned = segment.scan(data, file.run)
-        waiting = [r for r in scanned.records if r.place > acked]
-        pending += len(waiting)
-        pending_bytes += sum(r.size for r in waiting)
-        newest = max([newest, *(r.entry.received_ms for r in scanned.records)])
-        limit = newest - limits.UNREAD_ACK_S * 1000
-        recent = [(at, ids) for at, ids in recent if at >= limit]
-        ids = array("Q", [first_half(r.entry.id) for r in scanned.records if r.entry.received_ms >= limit])
-        if ids:
-            recent.append((newest, ids))
-        last = scanned.records[-1].sequence if scanned.records else file.first - 1
-        run_ends[file.run] = max(last + scanned.lost_behind, run_ends.get(file.run, 0))
+def ended(segments: Sequence[Segment]) -> tuple[Record | None, Place, Count]:
+    """The last record of a journal, where it ends, and what had entered by then; a torn tail is cut off first."""
+    lost = NONE
+    for file in reversed(segments):
+        last: Record | None = None
+        for position, _, what in segment.walk(contents(file.path), file.run):
+            if isinstance(what, Torn):
+                if file is segments[-1]:
+                    _cut(file, position)
+            elif isinstance(what, Damage):
+                lost += what.count
+            else:
+                last, lost = what, NONE
         if file is segments[-1]:
-            _mend(file.path, scanned.torn_at)
-    packed = array("Q", sorted(id_ for _, ids in recent for id_ in ids))
-    return Looked(readable, run_ends, pending, pending_bytes, packed)
+            _secure(file)
+        if last is not None:
+            return last, last.place, last.through + lost
+        if file.before is not None:
+            return None, file.start, file.before + lost
+    return None, (segments[-1].start if segments else (0, 0)), lost
 
 
-def contents(path: Path, most: int = -1, start: int = 0) -> bytes:
-    """A file's bytes; none when it is missing, which is damage like any other. Raises `OSError` for the rest."""
+def recent(segments: Sequence[Segment]) -> array[int]:
+    """The first halves of the ids that came in the 15 minutes before the newest record, sorted."""
+    found: list[tuple[int, int]] = []
+    newest = 0
+    for file in reversed(segments):
+        records = [r for _, _, r in segment.walk(contents(file.path), file.run) if isinstance(r, Record)]
+        found += [(r.entry.received_ms, first_half(r.entry.id)) for r in records]
+        newest = max([newest, *(r.entry.received_ms for r in records)])
+        older = file.made_ms is not None and file.made_ms < newest - limits.UNREAD_ACK_S * 1000
+        if older or len(found) > limits.RECENT_IDS:
+            break
+    return array("Q", sorted(id_ for at, id_ in found if at >= newest - limits.UNREAD_ACK_S * 1000))
+
+
+def contents(path: Path, start: int = 0, most: int = -1) -> bytes:
+    """A file's bytes; none when it is missing, which is damage like any other.
+
+    What the disk can no longer read comes as zeros. Raises `OSError` for anything else.
+    """
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             file.seek(start)
-            return file.read(most)
+            return file.read(most) or b""
     except FileNotFoundError:
         return b""
-
-
-def _mend(path: Path, torn_at: int | None) -> None:
-    """Cut a torn tail off the last segment and make the rest durable; a disk that refuses is no obstacle."""
-    try:
-        with path.open("r+b") as file:
-            if torn_at is not None:
-                file.truncate(torn_at)
-                _log.info("journal: cut {path} at {at}, behind its last whole record", path=path.name, at=torn_at)
-            os.fsync(file.fileno())
     except OSError as error:
-        _log.warn("journal: {path} could not be mended: {error}", path=path.name, error=error)
+        if error.errno != errno.EIO:
+            raise
+    _log.error("journal: {path} cannot be read in one go; trying it piece by piece", path=path.name)
+    with path.open("rb", buffering=0) as file:
+        end = os.fstat(file.fileno()).st_size if most < 0 else start + most
+        pieces = []
+        for at in range(start, end, limits.READABLE_BYTES):
+            length = min(limits.READABLE_BYTES, end - at)
+            try:
+                pieces.append(os.pread(file.fileno(), length, at))
+            except OSError:
+                pieces.append(bytes(length))
+        return b"".join(pieces)
+
+
+def _cut(file: Segment, at: int) -> None:
+    """Cut a torn tail off; a disk that refuses is no obstacle, nobody reads it."""
+    try:
+        os.truncate(file.path, at)
+        file.size = at
+        _log.info("journal: cut {path} at {at}, behind its last whole record", path=file.path.name, at=at)
+    except OSError as error:
+        _log.warn("journal: {path} could not be cut: {error}", path=file.path.name, error=error)
+
+
+def _secure(file: Segment) -> None:
+    """Make durable what the process before has written, as far as the disk says."""
+    try:
+        with file.path.open("rb") as opened:
+            os.fsync(opened.fileno())
+    except OSError as error:
+        _log.warn("journal: {path} could not be made durable: {error}", path=file.path.name, error=error)

@@ -2,42 +2,51 @@
 
 Constraints. A record is acknowledged to its sender once it is written, so none may be lost by a crash, and its
 place (run, sequence) names it for ever. A file may end anywhere (power cut), and any byte of it may go bad: what
-is whole must still be delivered, and what is lost must be known exactly.
+is whole must still be delivered, and what is lost must be known exactly, in records and in requests.
 
 A journal is a directory:
 
     id                          16 random bytes, made with the journal; named in every batch sent (wire.md 5)
-    cursor                      how far it is done (cursor.py)
+    cursor                      how far it is done, and what became of all that (cursor.py)
     RRRRRRRR-SSSSSSSSSSSSSSSS.segment
                                 run and first sequence in hex, so that names sort in the order of records
 
 Each start of the agent begins a new *run*, one more than any before it, whose sequence counts from 1. A segment
 is a header and then records without gaps; nothing in it is ever changed in place. It ends when the next record
-would make it longer than 4 MiB, or with its run. All numbers are little-endian.
+would make it longer than 4 MiB, or with its run; in it no record counts whose sequence belongs to the next
+segment of its run (writer.py begins one when a disk has lost what it was given). All numbers are little-endian.
 
-    header, 56 bytes                                record, 56 bytes and its payload
-     0  4  magic "BVJ" 0x02                          0  4  magic 0x91 "BV" 0x0a
+    header, 60 bytes                                record, 76 bytes and its payload
+     0  4  magic "BVJ" 0x03                          0  4  magic 0x91 "BV" 0x0a
      4  4  run                                       4  4  length of the payload, bytes
      8  8  first sequence                            8  4  run
     16 16  journal id                               12  1  kind: 1 end, 2 died, 3 v1, 4 frame, 5 pg
-    32  4  the run before, 0 if there was none      13  1  flags: bit 0 a frame counts it, bit 1 short
-    36  8  last sequence of that run                14  2  zero
-    44  8  made at, unix ms                         16  8  sequence
-    52  4  crc32 of all before                      24  8  received at, unix ms
+    32  8  records entered before it                13  1  flags: bit 0 a frame counts it (FRAMED), 1 it is
+    40  8  requests they stand for                           short (SHORT), 2 it is not to be forwarded (LOCAL),
+    48  8  made at, unix ms                                  3 it is of no use without the next one (MORE)
+    56  4  crc32 of all before                      14  2  zero
+                                                    16  8  sequence
+                                                    24  8  received at, unix ms
                                                     32 16  item id: the bytes of its UUID
-                                                    48  4  crc32 of the payload
-                                                    52  4  crc32 of all before
+                                                    48  4  requests it stands for
+                                                    52  8  records entered before it
+                                                    60  8  requests they stand for
+                                                    68  4  crc32 of the payload
+                                                    72  4  crc32 of all before
+
+*Entered* counts what is to be forwarded since the journal was made, over all runs. It is told twice so that any
+two neighbours tell what is missing between them, and so that a start need not read segments to know what waits.
 
 A payload is one line of JSON, so it cannot hold the magic's newline: every magic in a file begins a record,
 unless that file is damaged.
 
 Recovery. A head has a check of its own so that a record that is merely cut can be told: bytes that are the
 beginning of a record and end with the file are a *torn tail*, which was never acknowledged, and are cut off at
-the next start (zeros likewise: some file systems leave them after a power cut). Anything else that is no whole
-record is *damage*: reading goes on at the next byte where a whole record of this run begins, and the gap in the
-sequence is what was lost. Behind the last whole record of a segment each magic counts as one lost record, at
-least one; the header of the next segment, by its first sequence or by what it says of the run before, replaces
-that count.
+the next start (zeros likewise: some file systems leave them after a power cut). So are records with MORE that end
+a file: a group is whole or was never there. Anything else that is no whole record is *damage*: reading goes on at
+the next byte where a whole record of this run begins, and what was lost is what that record says has entered
+before it, less what was read. Behind the last whole record of a journal nothing follows that could tell: each magic
+there counts as one lost record, at least one, by its head where that is whole, else as one request to be forwarded.
 """
 
 from __future__ import annotations
@@ -49,39 +58,54 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from bitville_apm.agent.totals import NONE, Count
+
 KINDS = ("", "end", "died", "v1", "frame", "pg")
 FRAMED = 1
 SHORT = 2
+LOCAL = 4
+MORE = 8
 
 _MAGIC = b"\x91BV\n"
-_HEAD = struct.Struct("<4sIIBBHQQ16sI")
-_HEADER = struct.Struct("<4sIQ16sIQQ")
+_HEAD = struct.Struct("<4sIIBBHQQ16sIQQI")
+_HEADER = struct.Struct("<4sIQ16sQQQ")
 _CRC = struct.Struct("<I")
-_HEADER_MAGIC = b"BVJ\x02"
+_HEADER_MAGIC = b"BVJ\x03"
 HEAD_BYTES = _HEAD.size + _CRC.size
 HEADER_BYTES = _HEADER.size + _CRC.size
 _NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{16})\.segment\Z")
 
 Place = tuple[int, int]
-"""(run, sequence): compares in the order in which records were journalled. (0, 0) is before all of them."""
+"""(run, sequence): compares in the order in which records were journalled. (0, 0) is before all of them, and
+(run, 0) behind all of the runs before."""
 
 
 class Entry(Struct, frozen=True):
-    """What is to be journalled: `kind` one of `KINDS`, `id` canonical, `received_ms` unix ms, `body` one line."""
+    """What is to be journalled: `kind` one of `KINDS`, `id` canonical, `received_ms` unix ms, `body` one line.
+
+    `requests` is how many a frame stands for.
+    """
 
     kind: str
     id: str
     received_ms: int
     body: bytes
     flags: int = 0
+    requests: int = 1
+
+    @property
+    def count(self) -> Count:
+        """What it adds to what has entered."""
+        return NONE if self.flags & LOCAL else Count(1, self.requests)
 
 
 class Record(Struct, frozen=True):
-    """An entry in its place."""
+    """An entry in its place; `before` is what had entered before it."""
 
     run: int
     sequence: int
     entry: Entry
+    before: Count
 
     @property
     def place(self) -> Place:
@@ -93,28 +117,30 @@ class Record(Struct, frozen=True):
         """Bytes of its payload."""
         return len(self.entry.body)
 
+    @property
+    def through(self) -> Count:
+        """What had entered with it."""
+        return self.before + self.entry.count
+
 
 class Header(Struct, frozen=True):
-    """The beginning of a segment. `previous` is the last place of the run before."""
+    """The beginning of a segment; `before` is what had entered before it."""
 
     run: int
     first: int
     journal_id: bytes
-    previous: Place
+    before: Count
     made_ms: int
 
 
-class Scanned(Struct, frozen=True):
-    """What was read of one segment.
+class Damage(Struct, frozen=True):
+    """Bytes that are no whole record; `count` is what they count where nothing better is known."""
 
-    `ends` are the offsets behind each record. `lost_behind` are the records lost behind the last whole one,
-    as far as this file tells. `torn_at` is where a torn tail begins, None when there is none.
-    """
+    count: Count = Count(1, 1)
 
-    records: list[Record]
-    ends: list[int]
-    lost_behind: int
-    torn_at: int | None
+
+class Torn(Struct, frozen=True):
+    """A torn tail."""
 
 
 def packed_id(id_: str) -> bytes:
@@ -141,7 +167,10 @@ def named(file_name: str) -> Place | None:
 
 def encoded_header(header: Header) -> bytes:
     """The first bytes of a segment."""
-    plain = _HEADER.pack(_HEADER_MAGIC, header.run, header.first, header.journal_id, *header.previous, header.made_ms)
+    before = header.before
+    plain = _HEADER.pack(
+        _HEADER_MAGIC, header.run, header.first, header.journal_id, before.records, before.requests, header.made_ms
+    )
     return plain + _CRC.pack(zlib.crc32(plain))
 
 
@@ -149,13 +178,11 @@ def decoded_header(data: bytes) -> Header | None:
     """The header at the beginning of a segment; None when it is cut or damaged."""
     if len(data) < HEADER_BYTES or zlib.crc32(data[: _HEADER.size]) != _CRC.unpack_from(data, _HEADER.size)[0]:
         return None
-    magic, run, first, journal_id, previous_run, previous_last, made_ms = _HEADER.unpack_from(data)
-    if magic != _HEADER_MAGIC:
-        return None
-    return Header(run, first, journal_id, (previous_run, previous_last), made_ms)
+    magic, run, first, journal_id, records, requests, made_ms = _HEADER.unpack_from(data)
+    return Header(run, first, journal_id, Count(records, requests), made_ms) if magic == _HEADER_MAGIC else None
 
 
-def encoded(entry: Entry, run: int, sequence: int) -> bytes:
+def encoded(entry: Entry, run: int, sequence: int, before: Count) -> bytes:
     """One record."""
     body = entry.body
     head = _HEAD.pack(
@@ -168,34 +195,37 @@ def encoded(entry: Entry, run: int, sequence: int) -> bytes:
         sequence,
         entry.received_ms,
         packed_id(entry.id),
+        entry.requests,
+        before.records,
+        before.requests,
         zlib.crc32(body),
     )
     return b"".join((head, _CRC.pack(zlib.crc32(head)), body))
 
 
-def scan(data: bytes, run: int, after: int = 0, start: int = HEADER_BYTES) -> Scanned:
-    """Every whole record of `run` with a sequence above `after`, from the offset `start` on."""
-    records: list[Record] = []
-    ends: list[int] = []
-    last = after
-    torn_at = None
-    suspects = 0
-    for position, end, record in _walk(data, run, start):
-        if end < 0:
-            torn_at = position
-        elif record is None:
-            suspects += 1
-        else:
-            suspects = 0
-            if record.sequence > last:
-                last = record.sequence
-                records.append(record)
-                ends.append(end)
-    return Scanned(records, ends, suspects, torn_at)
+def walk(data: bytes, run: int, position: int = HEADER_BYTES) -> Iterator[tuple[int, int, Record | Damage | Torn]]:
+    """What is in a segment of `run` from an offset on: (offset, end, record), and so for damage and a torn tail.
+
+    A torn tail comes last; a group that ends the file unfinished comes as one.
+    """
+    group: list[tuple[int, int, Record | Damage | Torn]] = []
+    for found in _pieces(data, run, position):
+        _, _, what = found
+        if isinstance(what, Torn):
+            break
+        group.append(found)
+        if isinstance(what, Record) and what.entry.flags & MORE:
+            continue
+        yield from group
+        group.clear()
+    else:
+        found = (len(data), len(data), Torn())
+        if not group:
+            return
+    yield (group[0][0] if group else found[0], len(data), Torn())
 
 
-def _walk(data: bytes, run: int, position: int) -> Iterator[tuple[int, int, Record | None]]:
-    """Records in turn as (offset, end, record); damage as (offset, end, None); a torn tail has the end -1."""
+def _pieces(data: bytes, run: int, position: int) -> Iterator[tuple[int, int, Record | Damage | Torn]]:
     size = len(data)
     while position < size:
         head = _head(data, position, run)
@@ -207,10 +237,10 @@ def _walk(data: bytes, run: int, position: int) -> Iterator[tuple[int, int, Reco
             continue
         found = data.find(_MAGIC, position + 1)
         if found < 0 and (end > size or _is_torn(data, position)):
-            yield position, -1, None
+            yield position, size, Torn()
             return
         following = size if found < 0 else found
-        yield position, following, None
+        yield position, following, Damage() if head is None else Damage(_count(head))
         position = following
 
 
@@ -222,7 +252,7 @@ def _is_torn(data: bytes, position: int) -> bool:
     return not data[position:].strip(b"\0")
 
 
-_Head = tuple[bytes, int, int, int, int, int, int, int, bytes, int]
+_Head = tuple[bytes, int, int, int, int, int, int, int, bytes, int, int, int, int]
 
 
 def _head(data: bytes, position: int, run: int) -> _Head | None:
@@ -235,9 +265,14 @@ def _head(data: bytes, position: int, run: int) -> _Head | None:
     return head if head[2] == run and 0 < head[3] < len(KINDS) else None
 
 
+def _count(head: _Head) -> Count:
+    return NONE if head[4] & LOCAL else Count(1, head[9])
+
+
 def _record(data: bytes, position: int, head: _Head) -> Record | None:
-    _, length, run, kind, flags, _, sequence, received_ms, item_id, check = head
+    _, length, run, kind, flags, _, sequence, received_ms, item_id, requests, records_before, before, check = head
     body = data[position + HEAD_BYTES : position + HEAD_BYTES + length]
     if zlib.crc32(body) != check:
         return None
-    return Record(run, sequence, Entry(KINDS[kind], unpacked_id(item_id), received_ms, body, flags))
+    entry = Entry(KINDS[kind], unpacked_id(item_id), received_ms, body, flags, requests)
+    return Record(run, sequence, entry, Count(records_before, before))

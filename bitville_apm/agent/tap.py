@@ -183,7 +183,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 def _pipeline(name: str, key: str, options: Options, reactor: Any, worker: Worker) -> Pipeline:
     settings = options.settings
     state, link = settings.agent.state, settings.collector
-    journal = Journal(Disk(state / "journal" / name, settings.limits.fsync), worker, reactor)
+    bound = settings.limits.journal_mb * limits.MIB
+    journal = Journal(Disk(state / "journal" / name, settings.limits.fsync, bound), worker, reactor, time.time)
     quarantine = Quarantine(state / "quarantine" / name)
     breaker_name = "central_listener" if name == "default" else f"central_listener-{name}"
     forward = Forward(

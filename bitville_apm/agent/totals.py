@@ -2,16 +2,17 @@
 
 They are kept beside the cursor's `acked` place, in the same slot and the same write, so that a crash leaves both as
 they were together: what is behind that place is pending, what is before it is in one of these. A record of frames
-stands for many requests (`Entry.requests`), so each number is told twice, in records and in requests.
+stands for many requests (`Entry.requests`), so each number is told twice, in records and in requests. Records that
+are not to be forwarded (`LOCAL`) are in none of them.
 """
 
 from __future__ import annotations
 
 import attrs
+from msgspec import Struct
 
 
-@attrs.frozen
-class Count:
+class Count(Struct, frozen=True):
     """Some records, and the requests they stand for (of a frame: what its endpoint cells add up to; else one)."""
 
     records: int = 0
@@ -22,6 +23,10 @@ class Count:
 
     def __sub__(self, other: Count) -> Count:
         return Count(self.records - other.records, self.requests - other.requests)
+
+    def beyond(self, other: Count) -> Count:
+        """What this counts and `other` does not yet; nothing less than nothing."""
+        return Count(max(0, self.records - other.records), max(0, self.requests - other.requests))
 
 
 NONE = Count()
@@ -34,6 +39,7 @@ class Totals:
     stored, duplicate: the collector's answer. quarantined: rejected, kept for a person. dropped_expired: the
     collector dropped its day already. dropped_oversize: larger than the collector takes, kept in quarantine too.
     dropped_bytes, dropped_no_space, dropped_age: over a bound of this journal. corrupt: damaged on disk.
+    forgotten: gone before the cursor was damaged, delivered as far as anyone can tell.
     """
 
     stored: Count = NONE
@@ -45,16 +51,17 @@ class Totals:
     dropped_oversize: Count = NONE
     dropped_expired: Count = NONE
     corrupt: Count = NONE
+    forgotten: Count = NONE
 
     def __add__(self, other: Totals) -> Totals:
-        return Totals(
-            *(
-                a + b
-                for a, b in zip(attrs.astuple(self, recurse=False), attrs.astuple(other, recurse=False), strict=True)
-            )
-        )
+        return Totals(*(a + b for a, b in zip(self.counts, other.counts, strict=True)))
+
+    @property
+    def counts(self) -> tuple[Count, ...]:
+        """All of them, in the order above."""
+        return attrs.astuple(self, recurse=False)
 
     @property
     def all(self) -> Count:
         """Everything that has left the journal."""
-        return sum(attrs.astuple(self, recurse=False), NONE)
+        return sum(self.counts, NONE)

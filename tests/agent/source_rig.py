@@ -55,7 +55,7 @@ class SourceCase(TestCase):
 
     def make_pipeline(self, name: str) -> tuple[Journal, Pipeline]:
         """A journal in a directory of its own, and nobody who sends it on."""
-        journal = Journal(Disk(self.directory / name, "never"), at_once, reactor)  # type: ignore[arg-type]
+        journal = Journal(Disk(self.directory / name, "never"), at_once, reactor, time.time)  # type: ignore[arg-type]
         quarantine = Quarantine(self.directory / "quarantine")
         forward: Any = None
         clock: Any = reactor

@@ -21,8 +21,11 @@ from bitville_apm import limits
 from bitville_apm.agent import disk as disk_module
 from bitville_apm.agent.disk import Disk
 from bitville_apm.agent.journal import Journal, NotWritten
+from bitville_apm.agent.outgoing import counted
 from bitville_apm.agent.segment import HEADER_BYTES, Entry, Record
+from bitville_apm.agent.totals import Totals
 from bitville_apm.agent.unread import UnreadAcks
+from bitville_apm.agent.writer import Writer
 
 
 def at_once(function: Callable[..., Any], /, *arguments: object) -> Deferred[Any]:
@@ -43,6 +46,9 @@ def done(coroutine: Any) -> Any:
     return result(Deferred.fromCoroutine(coroutine))
 
 
+NOW = 1_795_231_300.0
+
+
 class Rig:
     """A journal in a directory, with a clock that stands still."""
 
@@ -50,7 +56,8 @@ class Rig:
         self.directory = directory
         self.clock = Clock()
         self.recent: array[int] = array("Q")
-        self.journal = Journal(Disk(directory, policy), at_once, self.clock, on_open=self.opened)
+        self.hand: list[Record] = []
+        self.journal = Journal(Disk(directory, policy), at_once, self.clock, lambda: NOW, on_open=self.opened)
         done(self.journal.start())
 
     def opened(self, recent: array[int]) -> None:
@@ -62,15 +69,31 @@ class Rig:
         return deferreds
 
     def take(self, items: int = 500, size: int = limits.BATCH_BYTES) -> list[Record]:
-        return done(self.journal.take(items, size))  # type: ignore[no-any-return]
+        taken: list[Record] = done(self.journal.take(items, size))
+        self.hand += taken
+        return taken
 
     def drain(self, items: int = 500, *, ack: bool = False) -> list[bytes]:
         found: list[Record] = []
         while batch := self.take(items):
             found += batch
             if ack:
-                result(self.journal.acked(batch[-1]))
+                self.settle(batch)
         return [r.entry.body for r in found]
+
+    def settle(self, records: list[Record]) -> None:
+        """These and all taken before them are stored."""
+        through = records[-1].place
+        stored = counted([r for r in self.hand if r.place <= through])
+        self.hand = [r for r in self.hand if r.place > through]
+        result(self.journal.settle(through, Totals(stored=stored)))
+
+    @property
+    def lost(self) -> int:
+        """Damaged records, once all that was taken is settled."""
+        if self.hand:
+            self.settle(self.hand)
+        return self.journal.totals.corrupt.records
 
     def again(self, policy: str = "never") -> Rig:
         """As after a crash: nothing is closed in order."""
@@ -129,22 +152,22 @@ def test_taking_and_appending_by_turns_loses_and_doubles_nothing(tmp_path: Path)
             batch = rig.take(chance.randrange(1, 80), chance.choice([50, 500, 10**6]))
             seen += [r.entry.body for r in batch]
             if batch and chance.random() < 0.7:
-                result(rig.journal.acked(batch[-1]))
+                rig.settle(batch)
                 acked = len(seen)
         else:
             rig = rig.again()
             seen = seen[:acked]
     seen += rig.drain()
     assert seen == written
-    assert rig.journal.lost == 0
-    assert (rig.journal.memory_count, rig.journal.disk_count, rig.journal.pending_bytes) == (0, 0, 0)
+    assert rig.lost == 0
+    assert (rig.journal.memory_count, rig.journal.disk_count, rig.journal.pending.records) == (0, 0, 0)
 
 
 def test_only_what_is_durable_is_given_out(tmp_path: Path) -> None:
     """fsync = interval: acknowledged at once, sent only after the next fsync."""
     rig = Rig(tmp_path / "j", "interval")
     (written,) = rig.append(b"{}")
-    assert result(written) is None
+    assert result(written)
     assert rig.take() == []
     rig.clock.advance(limits.FSYNC_INTERVAL_S)
     assert len(rig.take()) == 1
@@ -161,10 +184,10 @@ def test_segments_go_when_acknowledged_and_the_cursor_is_written_first(
     batch = rig.take(30)
     with monkeypatch.context() as broken:
         broken.setattr(disk_module.cursors, "write", raising(errno.EIO))
-        result(rig.journal.acked(batch[-1]))
+        rig.settle(batch)
         assert len(files_of(rig.directory)) == before
         assert "cursor" in rig.journal.failing
-    result(rig.journal.acked(batch[-1]))
+    rig.settle(batch)
     assert 0 < len(files_of(rig.directory)) < before
     again = rig.again()
     assert again.journal.replayed == 20
@@ -240,17 +263,17 @@ def test_part_of_a_turn_may_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     """When the disk fills within a turn, what fitted is acknowledged and the rest is not."""
     monkeypatch.setattr(limits, "SEGMENT_BYTES", 400)
     rig = Rig(tmp_path / "j")
-    real = disk_module.Disk._begin_segment
+    real = Writer._begin
     made = []
 
-    def second_fails(disk: Disk, now_ms: int) -> None:
+    def second_fails(writer: Writer, now_ms: int) -> None:
         made.append(now_ms)
         if len(made) > 1:
             raise OSError(errno.ENOSPC, "full")
-        real(disk, now_ms)
+        real(writer, now_ms)
 
     with monkeypatch.context() as broken:
-        broken.setattr(Disk, "_begin_segment", second_fails)
+        broken.setattr(Writer, "_begin", second_fails)
         deferreds = rig.append(*numbered(20))
         written = 0
         for deferred in deferreds:
@@ -272,7 +295,7 @@ def test_a_directory_that_cannot_be_made_is_tried_again_with_every_append(tmp_pa
         result(refused)
     (tmp_path / "j").unlink()
     (written,) = rig.append(b"{}")
-    assert result(written) is None
+    assert result(written)
     assert len(rig.take()) == 1
 
 
@@ -312,7 +335,7 @@ def test_a_flip_at_every_byte_of_every_segment(tmp_path: Path) -> None:
             lost = 0 if at < HEADER_BYTES else 1
             assert len(got) == 15 - lost, (path.name, at)
             assert [b for b in every if b in set(got)] == got
-            assert rig.journal.lost == lost, (path.name, at)
+            assert rig.lost == lost, (path.name, at)
             restore(directory, keep)
 
 
@@ -339,10 +362,10 @@ def test_a_cut_at_every_byte_of_every_segment(tmp_path: Path) -> None:
             got = rig.drain()
             assert [b for b in every if b in set(got)] == got
             if path == segments[-1]:
-                assert rig.journal.lost == 0
+                assert rig.lost == 0
                 assert got == every[: len(got)]
             else:
-                assert rig.journal.lost == 15 - len(got), (path.name, at)
+                assert rig.lost == 15 - len(got), (path.name, at)
             restore(directory, keep)
 
 
@@ -355,14 +378,14 @@ def test_a_missing_segment_is_lost_exactly(tmp_path: Path) -> None:
     directory = tmp_path / "j"
     three_runs(directory)
     rig = Rig(directory)
-    result(rig.journal.acked(rig.take(1)[0]))
+    rig.settle(rig.take(1))
     keep = {path: path.read_bytes() for path in directory.iterdir()}
     for path in files_of(directory)[:-1]:
         path.unlink()
         rig = Rig(directory)
         got = rig.drain()
-        assert rig.journal.lost == 14 - len(got), path.name
-        assert rig.journal.lost > 0
+        assert rig.lost == 14 - len(got), path.name
+        assert rig.lost > 0
         restore(directory, keep)
 
 
@@ -374,7 +397,7 @@ def test_corrupt_or_missing_cursor_sends_again(tmp_path: Path) -> None:
     rig = Rig(directory)
     taken = [rig.take(2) for _ in range(3)]
     for batch in taken:
-        result(rig.journal.acked(batch[-1]))
+        rig.settle(batch)
     keep = {path: path.read_bytes() for path in directory.iterdir()}
     rest = numbered(15)[sum(map(len, taken)) :]
     assert rig.again().drain() == rest
@@ -390,7 +413,7 @@ def test_corrupt_or_missing_cursor_sends_again(tmp_path: Path) -> None:
         rig = Rig(directory)
         got = rig.drain()
         assert got[-len(rest) :] == rest
-        assert rig.journal.lost == 0
+        assert rig.lost == 0
         restore(directory, keep)
 
 

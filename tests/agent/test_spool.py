@@ -40,7 +40,7 @@ class SpoolRig:
         self.directory = directory / "spool"
         self.clock = Clock()
         self.found: list[str] = []
-        self.journal = Journal(Disk(directory / "journal", "never"), at_once, self.clock)
+        self.journal = Journal(Disk(directory / "journal", "never"), at_once, self.clock, lambda: NOW)
         self.quarantine = Quarantine(directory / "quarantine")
         forward: Any = None
         self.pipeline = Pipeline(
