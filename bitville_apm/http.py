@@ -197,6 +197,10 @@ class LimitedChannel(http.HTTPChannel):
             self._within(limits.HEADER_TIMEOUT_S)
         super().dataReceived(data)
 
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """An address, or a header, longer than Twisted takes: say so instead of only hanging up."""
+        self.refuse(HttpProblem(414, f"the address or a header is longer than {self.MAX_LENGTH} bytes"))
+
     def allHeadersReceived(self) -> None:
         """The headers are whole: now the body has its time."""
         self._within(limits.BODY_TIMEOUT_S)

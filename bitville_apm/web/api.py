@@ -15,10 +15,13 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from bitville_apm import limits
 from bitville_apm.http import HttpProblem, answer_problem
 from bitville_apm.store.interface import TooSlow
+from bitville_apm.web import openapi
 from bitville_apm.web.access import Access, Visit, authorised
 from bitville_apm.web.detail import detail_json
+from bitville_apm.web.exports import FORMATS, exported
 from bitville_apm.web.parameters import Parameters, ordered, search_of, wrong
-from bitville_apm.web.questions import Questions, page_json, range_of
+from bitville_apm.web.questions import Questions, Range, page_json, range_of
+from bitville_apm.web.usual import difference
 
 _log = Logger()
 
@@ -67,10 +70,17 @@ class Api:
     @app.route("/requests/<id>", methods=["GET"])
     @authorised
     async def one(self, visit: Visit, id: str) -> bytes:
-        """One record whole, with its functions and statements."""
-        Parameters.of(visit.request).done()
+        """One record whole, with its functions and statements; or its profile for another tool (VIZ-01)."""
+        parameters = Parameters.of(visit.request)
+        form = parameters.choice("format", FORMATS)
+        parameters.done()
         detail = await self.questions.detail(visit.projects(None), id)
-        return answer_json(visit.request, detail_json(detail))
+        if form is None:
+            return answer_json(visit.request, detail_json(detail))
+        export = await self.questions.aside(exported, detail, form)
+        visit.request.setHeader(b"Content-Type", export.content_type)
+        visit.request.setHeader(b"Content-Disposition", f'attachment; filename="{export.name}"'.encode())
+        return export.content
 
     @app.route("/top", methods=["GET"])
     @authorised
@@ -80,14 +90,103 @@ class Api:
         dimension = parameters.choice("dimension", list(limits.DIMENSION_CAPS))
         if dimension is None:
             raise wrong("dimension", f"missing; one of {', '.join(limits.DIMENSION_CAPS)}")
-        start, end = parameters.moment("from"), parameters.moment("to")
+        host, project = parameters.text("host"), parameters.text("project")
+        limit = parameters.whole("limit", 1, limits.TOP_LIMIT) or limits.SEARCH_DEFAULT
+        range_ = self._range(parameters)
+        top = await self.questions.top(visit.projects(project), dimension, range_, host, limit)
+        return answer_json(visit.request, top.json())
+
+    @app.route("/series", methods=["GET"])
+    @authorised
+    async def series(self, visit: Visit) -> bytes:
+        """One value of a dimension minute by minute, with percentiles; without `name` all values together."""
+        parameters = Parameters.of(visit.request)
+        dimension = parameters.choice("dimension", list(limits.DIMENSION_CAPS)) or "endpoint"
+        name, host, project = (parameters.text(field) for field in ("name", "host", "project"))
+        range_ = self._range(parameters)
+        points = await self.questions.series(visit.projects(project), dimension, name, range_, host)
+        items = [{"at": point.at, **msgspec.structs.asdict(point.row)} for point in points]
+        for item in items:
+            del item["value"]
+        told = {"dimension": dimension, "name": name, "from": range_.start, "to": range_.end, "step_s": range_.step_s}
+        return answer_json(visit.request, {**told, "items": items})
+
+    @app.route("/stats", methods=["GET"])
+    @authorised
+    async def stats(self, visit: Visit) -> bytes:
+        """QUERY-05: how long the requests of an endpoint take, all of them; named by itself or by a URL it has."""
+        parameters = Parameters.of(visit.request)
+        url, endpoint, project = (parameters.text(field) for field in ("url", "endpoint", "project"))
+        range_ = self._range(parameters, limits.STATS_S)
+        if (url is None) == (endpoint is None):
+            raise wrong("url", "either url or endpoint is wanted")
+        projects = visit.projects(project)
+        if endpoint is None:
+            endpoint = await self.questions.endpoint_of(projects, url or "")
+        usual = await self.questions.usual(projects, endpoint, range_)
+        told = {"url": url, "endpoint": endpoint, "from": range_.start, "to": range_.end}
+        return answer_json(visit.request, {**told, **usual.json()})
+
+    @app.route("/statistics", methods=["GET"])
+    @authorised
+    async def statistics(self, visit: Visit) -> bytes:
+        """QUERY-05: how much is stored."""
+        parameters = Parameters.of(visit.request)
+        project = parameters.text("project")
+        parameters.done()
+        return answer_json(visit.request, await self.questions.statistics(visit.projects(project)))
+
+    @app.route("/compare", methods=["GET"])
+    @authorised
+    async def compare(self, visit: Visit) -> bytes:
+        """QUERY-05: a request against what is usual for its endpoint, or the window `b` against the window `a`."""
+        parameters = Parameters.of(visit.request)
+        id = parameters.text("correlation_id")
+        if id is not None:
+            parameters.done()
+            return answer_json(visit.request, await self.questions.compared(visit.projects(None), id))
+        a, b = parameters.window("a"), parameters.window("b")
+        if a is None or b is None:
+            raise wrong("a" if a is None else "b", "missing; correlation_id, or two windows a=from,to and b=from,to")
+        dimension = parameters.choice("dimension", list(limits.DIMENSION_CAPS)) or "endpoint"
         host, project = parameters.text("host"), parameters.text("project")
         limit = parameters.whole("limit", 1, limits.TOP_LIMIT) or limits.SEARCH_DEFAULT
         parameters.done()
+        now, projects = self.questions.now(), visit.projects(project)
+        tops = [
+            await self.questions.top(projects, dimension, range_of(*window, now), host, limits.TOP_LIMIT)
+            for window in (a, b)
+        ]
+        seconds = [top.range.end - top.range.start for top in tops]
+        answer = {
+            "dimension": dimension,
+            **{name: [top.range.start, top.range.end] for name, top in zip("ab", tops, strict=True)},
+            "items": difference(tops[0].rows, tops[1].rows, seconds[0], seconds[1])[:limit],
+        }
+        return answer_json(visit.request, answer)
+
+    @app.route("/correlation/<id>", methods=["GET"])
+    @authorised
+    async def correlation(self, visit: Visit, id: str) -> bytes:
+        """QUERY-05, LIST-05: a request, its statements, and what its database was seen doing."""
+        Parameters.of(visit.request).done()
+        return answer_json(visit.request, await self.questions.correlation(visit.projects(None), id))
+
+    @app.route("/openapi.json", methods=["GET"])
+    def openapi(self, request: Request) -> bytes:
+        """What all of this takes and answers; the same for everybody."""
+        request.setHeader(b"Content-Type", b"application/json")
+        return openapi.document()
+
+    def _range(self, parameters: Parameters, default_s: float = 3600.0) -> Range:
+        """`from` and `to` as a range, by default the last hour; all other parameters are taken by now."""
+        start, end = parameters.moment("from"), parameters.moment("to")
+        parameters.done()
         ordered("from", start, "to", end)
-        range_ = range_of(start, end, self.questions.now())
-        top = await self.questions.top(visit.projects(project), dimension, range_, host, limit)
-        return answer_json(visit.request, top.json())
+        now = self.questions.now()
+        if start is None and end is None:
+            start, end = max(0.0, now - default_s), now
+        return range_of(start, end, now)
 
     @app.route("/projects", methods=["GET"])
     @authorised

@@ -89,28 +89,43 @@ class Parameters:
             raise wrong(name, "not a number of zero or more")
         return number
 
-    def moment(self, name: str) -> float | None:
-        """A time: unix seconds, or ISO 8601 (UTC where it names no zone); gives unix seconds."""
+    def window(self, name: str) -> tuple[float, float] | None:
+        """Two times separated by a comma, the second one later."""
         value = self.text(name)
         if value is None:
             return None
-        if _UNIX.match(value):
-            return float(value)
-        try:
-            if not _ISO.match(value):
-                raise ValueError(value)
-            read = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", value))
-            seconds = (read if read.tzinfo else read.replace(tzinfo=timezone.utc)).timestamp()
-            if seconds < 0:
-                raise ValueError(value)
-        except (ValueError, OverflowError):
-            raise wrong(name, "neither unix seconds nor a time like 2026-01-31T14:03:00Z") from None
-        return seconds
+        start, comma, end = value.partition(",")
+        if not comma:
+            raise wrong(name, "two times are wanted, from,to")
+        times = _moment(name, start.strip()), _moment(name, end.strip())
+        if times[1] <= times[0]:
+            raise wrong(name, "its end is not after its begin")
+        return times
+
+    def moment(self, name: str) -> float | None:
+        """A time: unix seconds, or ISO 8601 (UTC where it names no zone); gives unix seconds."""
+        value = self.text(name)
+        return None if value is None else _moment(name, value)
 
     def done(self) -> None:
         """Everything was asked for: what is left nobody knows."""
         for name in self._left:
             raise wrong(name[: limits.PARAMETER_CHARACTERS], "unknown parameter")
+
+
+def _moment(name: str, value: str) -> float:
+    if _UNIX.match(value):
+        return float(value)
+    try:
+        if not _ISO.match(value):
+            raise ValueError(value)
+        read = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", value))
+        seconds = (read if read.tzinfo else read.replace(tzinfo=timezone.utc)).timestamp()
+        if seconds < 0:
+            raise ValueError(value)
+    except (ValueError, OverflowError):
+        raise wrong(name, "neither unix seconds nor a time like 2026-01-31T14:03:00Z") from None
+    return seconds
 
 
 def ordered(low_name: str, low: float | None, high_name: str, high: float | None) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import attrs
 import msgspec
@@ -12,14 +13,18 @@ from twisted.internet.interfaces import IReactorThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 
 from bitville_apm import limits
+from bitville_apm.endpoints import endpoint
 from bitville_apm.http import HttpProblem
 from bitville_apm.records import canonical_id
-from bitville_apm.store.interface import BadCursor, IStore, Page, Projects, Search, Stored, TopRow
-from bitville_apm.web.detail import Detail, detail_of, found_json
+from bitville_apm.store.interface import BadCursor, IStore, Page, Point, Projects, Search, TopRow
+from bitville_apm.web.detail import Detail, detail_json, detail_of, found_json
 from bitville_apm.web.parameters import wrong
+from bitville_apm.web.usual import Usual
 
+T = TypeVar("T")
 _MINUTE = 60
 _HOUR = 3600
+_DAY = 86_400
 
 
 @attrs.frozen
@@ -30,6 +35,11 @@ class Range:
     end: float
     widened: bool = False
 
+    @property
+    def step_s(self) -> int:
+        """How long a row of a series is: an hour where the range is longer than minutes are asked for."""
+        return _HOUR if self.end - self.start > limits.MINUTES_WINDOW_S else _MINUTE
+
 
 def range_of(start: float | None, end: float | None, now: float) -> Range:
     """The range that rolls can answer: whole minutes, beyond six hours whole hours; by default the last hour.
@@ -39,7 +49,7 @@ def range_of(start: float | None, end: float | None, now: float) -> Range:
     if end is None:
         end = math.ceil(now / _MINUTE) * _MINUTE if start is None or start < now else start + _HOUR
     if start is None:
-        start = end - _HOUR
+        start = max(0.0, end - _HOUR)
     if end <= start:
         raise wrong("to", "not after from")
     step = _MINUTE
@@ -106,7 +116,86 @@ class Questions:
         stored = await self.store.request(projects, canonical_id(id))
         if stored is None:
             raise HttpProblem(404, f"no request {id[: limits.PARAMETER_CHARACTERS]}")
-        return await self._read(stored)
+        return await self.aside(detail_of, stored)
+
+    async def series(
+        self, projects: Projects, dimension: str, value: str | None, range_: Range, host: str | None
+    ) -> Sequence[Point]:
+        """One value of a dimension, or all together, over time."""
+        return await self.store.series(projects, dimension, value, range_.start, range_.end, host)
+
+    async def usual(self, projects: Projects, endpoint: str, range_: Range) -> Usual:
+        """All requests of an endpoint in a range."""
+        return Usual.of(await self.store.series(projects, "endpoint", endpoint, range_.start, range_.end, None))
+
+    async def endpoint_of(self, projects: Projects, url: str) -> str:
+        """The endpoint of a URL: of the newest record that has it, else what its path alone would be called."""
+        page = await self.search(projects, Search(url=url, source="php_agent", sort="time", limit=1))
+        return page.items[0].endpoint if page.items else endpoint("GET", url)
+
+    async def statistics(self, projects: Projects) -> dict[str, Any]:
+        """How much there is, in the shape of QUERY-05."""
+        counted = await self.store.statistics(projects)
+        everything = range_of(0.0, math.ceil(self.now() / _HOUR) * _HOUR, self.now())
+        usual = Usual.of(await self.series(projects, "endpoint", None, everything, None))
+        return {
+            "total_records": counted.requests + counted.observations,
+            "total_php_requests": counted.requests,
+            "total_postgres_records": counted.observations,
+            "counted_requests": usual.count,
+            "oldest_timestamp": counted.oldest,
+            "newest_timestamp": counted.newest,
+            "avg_duration": usual.average,
+            "by_source": {"php_agent": counted.requests, "postgres_agent": counted.observations},
+        }
+
+    async def compared(self, projects: Projects, id: str) -> dict[str, Any]:
+        """One request against all of its endpoint in the day up to its end, in the shape of QUERY-05."""
+        found = (await self.detail(projects, id)).found
+        if found.duration_ms is None:
+            raise wrong("correlation_id", "an observation of a database, no request")
+        end = found.at + found.duration_ms / 1000
+        range_ = range_of(end - _DAY, end + _MINUTE, self.now())
+        usual = await self.usual(frozenset({found.project}), found.endpoint, range_)
+        return {
+            "request": {
+                "correlation_id": found.id,
+                "url": found.url,
+                "endpoint": found.endpoint,
+                "duration_ms": found.duration_ms,
+                "timestamp": found.at,
+            },
+            "comparison": {
+                "avg_duration": usual.average,
+                "percentile_rank": usual.share(found.duration_ms),
+                "faster_than_percent": usual.share(found.duration_ms, slower=True),
+                "sample_size": usual.count,
+            },
+        }
+
+    async def correlation(self, projects: Projects, id: str) -> dict[str, Any]:
+        """A request with its statements and what its database was seen doing, in the shape of QUERY-05."""
+        canonical = canonical_id(id)
+        stored = await self.store.request(projects, canonical)
+        others = await self.store.correlated(projects, canonical)
+        if stored is None and not others:
+            raise HttpProblem(404, f"nothing is known of {id[: limits.PARAMETER_CHARACTERS]}")
+        detail = None if stored is None or stored.kind == "pg" else await self.aside(detail_of, stored)
+        whole = None if detail is None else detail_json(detail)
+        return {
+            "correlation_id": canonical,
+            "trace": {
+                "php_request": whole,
+                "sql_queries": [] if whole is None else whole["statements"],
+                "other_records": [{**found_json(o.found), "data": msgspec.Raw(o.body)} for o in others],
+            },
+            "summary": {
+                "total_records": (detail is not None) + len(others),
+                "php_count": int(detail is not None),
+                "postgres_count": len(others),
+                "total_sql_time_ms": 0.0 if detail is None else detail.found.sql_ms,
+            },
+        }
 
     async def projects(self, projects: Projects) -> list[str]:
         """The projects that sent anything."""
@@ -116,8 +205,8 @@ class Questions:
         """The hosts that sent anything."""
         return sorted(await self.store.hosts(projects))
 
-    def _read(self, stored: Stored) -> Deferred[Detail]:
-        # A profile of a megabyte takes tens of milliseconds: too long between two agents' batches.
+    def aside(self, function: Callable[..., T], *arguments: object) -> Deferred[T]:
+        """Call in a thread what takes tens of milliseconds on a large profile: too long between two agents' batches."""
         if IReactorThreads.providedBy(self.clock):
-            return deferToThreadPool(self.clock, self.clock.getThreadPool(), detail_of, stored)
-        return succeed(detail_of(stored))
+            return deferToThreadPool(self.clock, self.clock.getThreadPool(), function, *arguments)
+        return succeed(function(*arguments))

@@ -108,3 +108,99 @@ def test_a_revoked_key_stops_reading(rig: Rig) -> None:
     while rig.ask("GET", "/api/search", key=given).status == 200 and time.monotonic() < until:
         time.sleep(0.05)
     assert rig.ask("GET", "/api/search", key=given).status == 401
+
+
+def test_series(rig: Rig, key: str) -> None:
+    """QUERY-05: minute by minute, all values or one, with percentiles; a key sees its project only."""
+    asked = f"/api/series?from={NOW - 3600}&to={NOW}"
+    whole = rig.ask("GET", asked, key=key).json
+    assert (whole["dimension"], whole["name"], whole["step_s"]) == ("endpoint", None, 60)
+    assert sum(point["requests"] for point in whole["items"]) == 3
+    odd = rig.ask("GET", f"{asked}&name=GET%20/page/odd", key=key).json["items"]
+    assert [(p["requests"], p["wall_ms"], p["max_ms"]) for p in odd] == [(1, 200.0, 200.0)]
+    assert odd[0]["at"] == int((NOW - 1200 + 0.2) // 60) * 60
+    assert odd[0]["p95_ms"] == pytest.approx(200, rel=0.05)
+    assert rig.ask("GET", f"/api/series?from={NOW - 86_400}&name=GET%20/page/odd", key=key).json["step_s"] == 3600
+    assert rig.ask("GET", asked + "&dimension=colour", key=key).status == 400
+
+
+def test_stats(rig: Rig, key: str) -> None:
+    """QUERY-05: an endpoint's durations, over all of its requests, named by itself or by a URL it has."""
+    by_name = rig.ask("GET", "/api/stats?endpoint=GET%20/page/even", key=key).json
+    assert (by_name["count"], by_name["avg_duration"], by_name["max_duration"]) == (2, 200.0, 300.0)
+    assert by_name["min_duration"] == pytest.approx(100, rel=0.05)
+    assert [by_name[p] for p in ("p50", "p95", "p99")] == pytest.approx([100, 300, 300], rel=0.05)
+    by_url = rig.ask("GET", "/api/stats?url=/page/2", key=key).json
+    assert by_url == {**by_name, "url": "/page/2", "from": by_url["from"], "to": by_url["to"]}
+    nothing = rig.ask("GET", "/api/stats?url=/never/17", key=key).json
+    assert (nothing["endpoint"], nothing["count"], nothing["p50"]) == ("GET /never/{}", 0, None)
+    for query in ("", "url=/a&endpoint=b", "endpoint=b&colour=red"):
+        assert rig.ask("GET", f"/api/stats?{query}", key=key).status == 400
+
+
+def test_statistics(rig: Rig, key: str) -> None:
+    """QUERY-05: how much there is, of the asker's project."""
+    got = rig.ask("GET", "/api/statistics", key=key).json
+    assert got == {
+        "total_records": 3, "total_php_requests": 3, "total_postgres_records": 0, "counted_requests": 3,
+        "oldest_timestamp": pytest.approx(NOW - 1800), "newest_timestamp": pytest.approx(NOW - 600),
+        "avg_duration": 200.0, "by_source": {"php_agent": 3, "postgres_agent": 0},
+    }  # fmt: skip
+    assert rig.ask("GET", "/api/statistics?project=blog", key=key).status == 403
+
+
+def test_compare_a_request(rig: Rig, key: str) -> None:
+    """QUERY-05: a request's rank is the share of its endpoint's requests that were at most as slow."""
+    slow = rig.ask("GET", f"/api/compare?correlation_id={IDS[2]}", key=key).json
+    assert slow["request"]["correlation_id"] == IDS[2]
+    ranks = slow["comparison"]
+    assert (ranks["percentile_rank"], ranks["faster_than_percent"]) == (100.0, 0.0)
+    # The day up to its end in whole hours: the faster one, twenty minutes later, may or may not be in it.
+    assert (ranks["avg_duration"], ranks["sample_size"]) in [(300.0, 1), (200.0, 2)]
+    fast = rig.ask("GET", f"/api/compare?correlation_id={IDS[0]}", key=key).json["comparison"]
+    assert (fast["percentile_rank"], fast["faster_than_percent"], fast["sample_size"]) == (50.0, 50.0, 2)
+    assert rig.ask("GET", f"/api/compare?correlation_id={IDS[3]}", key=key).status == 404
+
+
+def test_compare_two_windows(rig: Rig, key: str) -> None:
+    """QUERY-05: what grew between two windows comes first, values that only one of them has too."""
+    query = f"a={NOW - 2400},{NOW - 1500}&b={NOW - 900},{NOW}"
+    got = rig.ask("GET", f"/api/compare?{query}&dimension=release", key=key).json
+    assert [(item["value"], item["a"] is None, item["b"] is None) for item in got["items"]] == [
+        ("r2", False, True), ("r0", True, False)
+    ]  # fmt: skip
+    assert got["items"][0]["change"] < 0 < got["items"][1]["change"]
+    for wrong in ("a=1,2", "a=2,1&b=1,2", "a=1&b=1,2", f"{query}&limit=0"):
+        assert rig.ask("GET", f"/api/compare?{wrong}", key=key).status == 400
+
+
+def test_correlation(rig: Rig, key: str) -> None:
+    """LIST-05: a request with its statements and what its database was seen doing; 404 for another project's."""
+    observed = {
+        "source": "pg_stat_activity", "at": NOW - 600, "correlation_id": IDS[0], "data": [{"wait_event_type": "Lock"}],
+    }  # fmt: skip
+    assert rig.post(rig.key("shop"), observed, path="/ingest/postgres").json["stored"] == 1
+    got = rig.ask("GET", f"/api/correlation/{IDS[0]}", key=key).json
+    assert got["trace"]["php_request"]["record"] == record(0)
+    assert [s["count"] for s in got["trace"]["sql_queries"]] == [2]
+    assert [r["data"]["data"] for r in got["trace"]["other_records"]] == [[{"wait_event_type": "Lock"}]]
+    assert got["summary"] == {"total_records": 2, "php_count": 1, "postgres_count": 1, "total_sql_time_ms": 10.0}
+    assert rig.ask("GET", f"/api/correlation/{IDS[3]}", key=key).status == 404
+
+
+@pytest.mark.parametrize("form", ["speedscope", "folded", "xhprof"])
+def test_exports(rig: Rig, key: str, form: str) -> None:
+    """VIZ-01: a profile is given to other tools in their formats, with all of its time, as a file."""
+    got = rig.ask("GET", f"/api/requests/{IDS[1]}?format={form}", key=key)
+    assert got.status == 200
+    assert f'filename="{IDS[1]}.{form}.' in got.headers["content-disposition"]
+    if form == "folded":
+        assert got.body == b"main;f1 20\n"
+    elif form == "xhprof":
+        assert {edge: entry["wt"] for edge, entry in got.json.items()} == {
+            "main()": 200_000, "main()==>main": 200_000, "main==>f1": 200_000
+        }  # fmt: skip
+    else:
+        (profile,) = got.json["profiles"]
+        assert [f["name"] for f in got.json["shared"]["frames"]] == ["main", "f1"]
+        assert (profile["samples"], profile["weights"], profile["endValue"]) == ([[0, 1]], [200_000], 200_000)

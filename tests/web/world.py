@@ -23,6 +23,7 @@ from bitville_apm.store.interface import (
     Found,
     IStore,
     Page,
+    Point,
     Projects,
     Search,
     Stored,
@@ -136,6 +137,12 @@ class Memory:
         self.asked.append(("top", projects, dimension, start, end, host, limit))
         return succeed(self.tops.get(dimension, [])[:limit])
 
+    def series(
+        self, projects: Projects, dimension: str, value: str | None, start: float, end: float, host: str | None
+    ) -> Deferred[Sequence[Point]]:
+        self.asked.append(("series", projects, dimension, value, start, end, host))
+        return succeed([])
+
     def projects(self, projects: Projects) -> Deferred[Sequence[str]]:
         return succeed(list({s.found.project for s in self._seen(projects)}))
 
@@ -227,7 +234,7 @@ class World:
         """A new key."""
         new = new_key()
         self.keyring.kept[new.id] = {
-            "project": project, "hash": new.hash, "scopes": scopes, "expires": expires, "revoked": None
+            "id": new.id, "project": project, "hash": new.hash, "scopes": scopes, "expires": expires, "revoked": None
         }  # fmt: skip
         return new.text
 
