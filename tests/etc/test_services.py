@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 import bitville_apm
+from bitville_apm import config
+from bitville_apm.agent.inherited import same_place
 from tests.tools import require
 
 ETC = Path(bitville_apm.__file__).parent.parent / "etc"
-UNITS = ["bitville-apm-daemon.service", "bitville-apm-collector.service"]
+UNITS = ["bitville-apm-daemon.service", "bitville-apm-collector.service", "bitville-apm-daemon.socket"]
 
 
 def run(*command: str) -> str:
@@ -54,6 +56,17 @@ def test_the_units_have_what_was_promised() -> None:
     for key in ("SyslogIdentifier", "CPUWeight", "OOMScoreAdjust", "MemoryMax"):
         assert service[key]
     assert unit["Install"]["WantedBy"] == "multi-user.target"
+
+
+def test_the_socket_is_the_one_that_the_agent_looks_for() -> None:
+    """DAEMON-07, DAEMON-13: the socket unit's path, group and mode are the defaults of agent.ini."""
+    unit = configparser.RawConfigParser()
+    unit.read(ETC / UNITS[2])
+    php = config.PhpSection("php")
+    told = unit["Socket"]
+    assert same_place(Path(told["ListenStream"]), php.socket)
+    assert (told["SocketGroup"], int(told["SocketMode"], 8)) == (php.group, php.mode)
+    assert "Service" not in told
 
 
 def test_the_runtime_directory_is_made(tmp_path: Path) -> None:

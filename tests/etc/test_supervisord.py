@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import getpass
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,10 +23,13 @@ import attrs
 import pytest
 
 import bitville_apm
+from bitville_apm.cli import main
+from tests.agent.rig import end_line
 from tests.tools import require
 
 ROOT = Path(bitville_apm.__file__).parent.parent
 CONF = ROOT / "etc" / "supervisord.conf"
+SOCKET_CONF = ROOT / "etc" / "supervisord-socket.conf"
 AGENT, COLLECTOR = "bitville-apm-daemon", "bitville-apm-collector"
 
 
@@ -80,8 +85,9 @@ class Supervised:
         return "\n".join(path.read_text()[-2000:] for path in sorted((self.home / "log").iterdir()))
 
 
-@pytest.fixture(scope="module")
-def supervised() -> Iterator[Supervised]:
+@contextlib.contextmanager
+def running(programs: str) -> Iterator[Supervised]:
+    """A supervisord with these programs, which are rewritten to directories of their own."""
     require("supervisord", "supervisorctl")
     home = Path(tempfile.mkdtemp(prefix="bv-"))
     health, web = free_port(), free_port()
@@ -96,17 +102,19 @@ def supervised() -> Iterator[Supervised]:
     for name, text in settings.items():
         (home / "etc" / name).touch(mode=0o640)
         (home / "etc" / name).write_text(text)
-    programs = CONF.read_text()
     for old, new in {
         "/opt/bitville-apm/bin/twistd": str(Path(sys.executable).with_name("twistd")),
         "/etc/bitville-apm/": f"{home}/etc/",
         "/var/log/bitville-apm/": f"{home}/log/",
         "directory=/var/lib/bitville-apm-collector": f"directory={home}/collector",
         "directory=/var/lib/bitville-apm": f"directory={home}/agent",
+        "/var/run/bitville-apm/": f"{home}/run/",
+        "=www-data:www-data": f"={getpass.getuser()}",
         "user=www-data": f"user={getpass.getuser()}",
     }.items():
-        assert old in programs
         programs = programs.replace(old, new)
+    settings_only = "\n".join(line for line in programs.splitlines() if not line.startswith(";"))
+    assert not re.search(r"/etc/bitville|/var/|www-data|/opt/bitville-apm/bin/twistd", settings_only)
     (home / "programs.conf").write_text(programs)
     (home / "main.conf").write_text(
         f"[supervisord]\nlogfile={home}/supervisord.log\npidfile={home}/supervisord.pid\nnodaemon=true\n"
@@ -122,13 +130,18 @@ def supervised() -> Iterator[Supervised]:
         subprocess.Popen(command, stdout=output, stderr=output, env=clean | {"PYTHONPATH": ""}) as process,
     ):
         try:
-            running = Supervised(home, health)
-            running.wait_until_running()
-            yield running
+            yield Supervised(home, health)
         finally:
             process.terminate()
             process.wait(60)
             shutil.rmtree(home)
+
+
+@pytest.fixture(scope="module")
+def supervised() -> Iterator[Supervised]:
+    with running(CONF.read_text()) as supervised:
+        supervised.wait_until_running()
+        yield supervised
 
 
 def test_the_entry_is_the_promised_one() -> None:
@@ -193,3 +206,41 @@ def test_stop_leaves_nothing(supervised: Supervised) -> None:
     assert not any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids)
     assert supervised.health() is None
     assert not (supervised.home / "run" / "daemon.sock").exists()
+
+
+def test_a_socket_held_by_supervisord_outlives_a_killed_agent() -> None:
+    """DAEMON-07, DAEMON-12: supervisord-socket.conf: `kill -9` and a restart refuse nobody, the socket stays."""
+    with running(SOCKET_CONF.read_text()) as supervised:
+        agent = f"{AGENT}:agent-0"
+        wait_for(f"the agent runs\n{supervised.logs()}", lambda: supervised.health() is not None)
+        path = supervised.home / "run" / "daemon.sock"
+        made = path.stat()
+        assert made.st_mode & 0o777 == 0o660
+        pid = supervised.pid(agent)
+        os.kill(pid, signal.SIGKILL)
+        for _ in range(20):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+                time.sleep(0.05)
+        wait_for("another process", lambda: supervised.pid(agent) not in (0, pid))
+        wait_for("it answers", lambda: supervised.health() is not None)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(30)
+            client.connect(str(path))
+            client.sendall(end_line() + b"\n")
+            assert client.recv(1) == b"+"
+        config = str(supervised.home / "etc" / "agent.ini")
+        assert main(["agent", "restart", "--config", config]) == 0
+        assert path.stat().st_ino == made.st_ino
+        assert path.stat().st_mode == made.st_mode
+
+
+def test_both_files_run_the_same_agent() -> None:
+    """DAEMON-12: what is promised of the one entry holds for the other, but for what a socket needs."""
+    parser = configparser.RawConfigParser()
+    parser.read([CONF, SOCKET_CONF])
+    one, other = dict(parser[f"program:{AGENT}"]), dict(parser[f"fcgi-program:{AGENT}"])
+    assert other.pop("command").endswith(f'exec {one.pop("command")}"')
+    more = {"process_name", "numprocs", "socket", "socket_owner", "socket_mode", "socket_backlog"}
+    assert {key: value for key, value in other.items() if key not in more} == one
+    assert more <= other.keys()
