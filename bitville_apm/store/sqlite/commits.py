@@ -41,13 +41,15 @@ class Commits:
         return cls(path, known)
 
     def lost(self, directory: Path) -> Mapping[datetime.date, int]:
-        """Records that days had at their last commit here and no longer have."""
+        """Records that days had at their last commit here and no longer have. What was told is not told again."""
         found = {}
         for date, path in days_in(directory).items():
             with contextlib.suppress(sqlite3.Error), contextlib.closing(open_reader(path)) as db:
-                (held,) = db.execute("SELECT records FROM change").fetchone() or (0,)
+                (empty,) = db.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()
+                (held,) = (0,) if empty else db.execute("SELECT records FROM change").fetchone() or (0,)
                 if held < self._known.get(date, 0):
                     found[date] = self._known[date] - held
+                    self.note(date, held)
         return found
 
     def note(self, date: datetime.date, records: int) -> None:
