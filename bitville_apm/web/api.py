@@ -183,10 +183,7 @@ class Api:
         start, end = parameters.moment("from"), parameters.moment("to")
         parameters.done()
         ordered("from", start, "to", end)
-        now = self.questions.now()
-        if start is None and end is None:
-            start, end = max(0.0, now - default_s), now
-        return range_of(start, end, now)
+        return range_of(start, end, self.questions.now(), default_s)
 
     @app.route("/projects", methods=["GET"])
     @authorised

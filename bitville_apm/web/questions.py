@@ -41,15 +41,15 @@ class Range:
         return _HOUR if self.end - self.start > limits.MINUTES_WINDOW_S else _MINUTE
 
 
-def range_of(start: float | None, end: float | None, now: float) -> Range:
-    """The range that rolls can answer: whole minutes, beyond six hours whole hours; by default the last hour.
+def range_of(start: float | None, end: float | None, now: float, default_s: float = _HOUR) -> Range:
+    """The range that rolls can answer: whole minutes, beyond six hours whole hours; without a start, `default_s` long.
 
     Raises `HttpProblem` for a range that ends before it begins.
     """
     if end is None:
         end = math.ceil(now / _MINUTE) * _MINUTE if start is None or start < now else start + _HOUR
     if start is None:
-        start = max(0.0, end - _HOUR)
+        start = max(0.0, end - default_s)
     if end <= start:
         raise wrong("to", "not after from")
     step = _MINUTE
