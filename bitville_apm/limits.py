@@ -33,6 +33,9 @@ LOOK_S = 0.001
 LOOKS_COUNTED = 16
 """With more going on than so many looks in so many milliseconds, connections are looked after once a millisecond:
 nobody notices, and each costs half the CPU (docs/architecture.md)."""
+OWN_DESCRIPTORS = 16
+"""Of the last descriptors, those no connection keeps while a silent one can be closed for it: an agent that cannot
+open its journal's next file acknowledges nothing, whoever it holds."""
 ACCEPT_AGAIN_S = 0.1
 """With no descriptor left and nothing to close, clients wait in the queue this long before the next try."""
 

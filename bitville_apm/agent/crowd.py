@@ -26,12 +26,14 @@ class Crowd:
     """All connections, each with its user. `waiting_bytes` is what has been read and is not on disk yet.
 
     slow: closed because a line did not come or end in time. large: because unfinished lines were too many bytes
-    together. shed: because no descriptor was left. turned_away: more than are held.
+    together. shed: because no descriptor was left. turned_away: more than are held. `descriptors` is how many files
+    this process may have open.
     """
 
     name: str
     clock: Any
     waiting_bytes: Callable[[], int]
+    descriptors: int = limits.DESCRIPTORS
     connections: dict[PhpConnection, int] = attrs.Factory(dict)
     slow: int = 0
     large: int = 0
@@ -55,6 +57,10 @@ class Crowd:
         self.turned_away += connection.over
         self._enter(connection)
         self._watched[connection] = self._ticks + _TICKS
+        # The kernel gives the lowest number that is free, so this one says how many are taken.
+        handle: Any = connection.transport.getHandle()  # type: ignore[union-attr]
+        if handle.fileno() >= self.descriptors - limits.OWN_DESCRIPTORS:
+            self.make_room()
 
     def taken_up(self, connection: PhpConnection, watched: bool) -> None:
         """A connection of this agent's process before; the time for its line begins again."""

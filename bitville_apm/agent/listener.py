@@ -67,6 +67,7 @@ class PhpSource:
     """One `[php NAME]` section: its socket, its connections, its requests in flight.
 
     `boottime` is seconds on the clock on which the kernel tells when a process started; `alive` blocks.
+    `descriptors` is how many files this process may have open.
     """
 
     name: str
@@ -76,6 +77,7 @@ class PhpSource:
     boottime: Callable[[], float]
     alive: Alive
     in_flight: InFlight = attrs.Factory(InFlight)
+    descriptors: int = limits.DESCRIPTORS
     crowd: Crowd = attrs.field(init=False)
     lines: int = 0
     oversize: int = 0
@@ -85,7 +87,7 @@ class PhpSource:
     _repeated: Repeated = attrs.Factory(Repeated)
 
     def __attrs_post_init__(self) -> None:
-        self.crowd = Crowd(self.name, self.reactor, lambda: self.pipeline.journal.waiting_bytes)
+        self.crowd = Crowd(self.name, self.reactor, lambda: self.pipeline.journal.waiting_bytes, self.descriptors)
 
     # --- ISource --------------------------------------------------------------------------------------------
 

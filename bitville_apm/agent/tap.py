@@ -110,7 +110,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     if reactor is None:
         from twisted.internet import reactor
     clock.make_steady(reactor)
-    _raise_descriptor_limit()
+    descriptors = _raise_descriptor_limit()
     settings, inherited = options.settings, options.inheritance
     pipelines: dict[str, Pipeline] = {}
     sources: list[PhpSource] = []
@@ -131,6 +131,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
             boottime=_boottime,
             alive=alive,
             in_flight=InFlight(),
+            descriptors=descriptors,
         )
         sources.append(source)
         if php.spool is not None:
@@ -244,9 +245,10 @@ def _boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _raise_descriptor_limit() -> None:
-    """Let this process hold as many connections as it is meant to, where the system allows it."""
+def _raise_descriptor_limit() -> int:
+    """Let this process hold as many connections as it is meant to, where the system allows it: its files at most."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = limits.DESCRIPTORS if hard == resource.RLIM_INFINITY else min(limits.DESCRIPTORS, hard)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(soft, wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -40,11 +41,12 @@ def wait_until(condition: Callable[[], Any], seconds: float = 20.0, what: str = 
 
 
 def free_port() -> int:
-    """A TCP port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port that nobody uses now, nor is given by the system to a connection while its owner is dead."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def end_line(id_: str | None = None, *, size: int = 0, ms: float = 12.5, **more: Any) -> bytes:
@@ -103,6 +105,11 @@ class Collector:
                     self.send_header("Content-Length", str(len(answer)))
                     self.end_headers()
                     self.wfile.write(answer)
+
+            def handle(self) -> None:
+                # An agent that is killed resets its connection.
+                with contextlib.suppress(ConnectionError):
+                    super().handle()
 
             def log_message(self, *args: Any) -> None:
                 pass
