@@ -22,7 +22,8 @@ from bitville_apm import limits
 from bitville_apm.collector.agents import Agents
 from bitville_apm.collector.cleanup import Cleanup
 from bitville_apm.collector.ingest import Ingest, caller_of
-from bitville_apm.http import HttpProblem, answer_problem
+from bitville_apm.collector.metrics import measures
+from bitville_apm.http import METRICS_TYPE, HttpProblem, answer_problem, metrics
 from bitville_apm.interfaces import IAuth
 from bitville_apm.store.interface import IKeyring, IStore, NoSpace
 
@@ -71,33 +72,47 @@ class App:
 
         Names of agents are for keys that may read; everybody else gets their number.
         """
-        now = self.reactor.seconds()
         agents = []
         if request.getHeader(b"authorization") is not None:
             agents = self.agents.shown_to((await caller_of(self.auth, request, "read")).projects)
+        state = await self._state()
+        if not state["ready"]:
+            request.setResponseCode(503)
+        return _json(request, {**state, "agents": agents})
+
+    @app.route("/metrics", methods=["GET"])
+    async def metrics(self, request: IRequest) -> bytes:
+        """The same in numbers, for Prometheus."""
+        state = await self._state()
+        request.setHeader(b"Content-Type", METRICS_TYPE)
+        request.setHeader(b"Cache-Control", b"no-store")
+        return metrics(measures(state, self.ingest.counted, self.ingest.rates.refused))
+
+    async def _state(self) -> dict[str, Any]:
+        """What `/ready` tells everybody. Raises `HttpProblem` 503."""
+        now = self.reactor.seconds()
         try:
             database, disk = await deferToThreadPool(self.reactor, self.reactor.getThreadPool(), self._measured)
             keys = [key for key in await self.keyring.keys() if key["revoked"] is None]
         except Exception:  # noqa: BLE001 - whatever it is, the answer is: not ready
             _log.failure("the store's state cannot be told")
             raise HttpProblem(503, "the store does not answer; the collector's log says more") from None
-        if not database["ok"]:
-            request.setResponseCode(503)
-        return _json(
-            request,
-            {
-                "ready": database["ok"],
-                "uptime": round(now - self.started, 1),
-                "version": bitville_apm.__version__,
-                "database": database,
-                "api_keys": len(keys) + self.environment_keys,
-                "cleanup": self.cleanup.state(),
-                "udp": self.udp(),
-                "agents_seen": len(self.agents),
-                "agents": agents,
-                "disk": disk,
+        return {
+            "ready": database["ok"],
+            "uptime": round(now - self.started, 1),
+            "version": bitville_apm.__version__,
+            "database": database,
+            "api_keys": len(keys) + self.environment_keys,
+            "cleanup": self.cleanup.state(),
+            "udp": self.udp(),
+            "rate_limit": {
+                "per_second": limits.REQUESTS_PER_S,
+                "burst": limits.REQUESTS_BURST,
+                "refused": self.ingest.rates.refused,
             },
-        )
+            "agents_seen": len(self.agents),
+            "disk": disk,
+        }
 
     @app.route("/admin/cleanup", methods=["POST"])
     async def clean_up(self, request: IRequest) -> bytes:

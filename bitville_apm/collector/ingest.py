@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -59,6 +60,8 @@ class Ingest:
     agents: Agents
     reactor: Any
     rates: Rates = attrs.field(factory=Rates)
+    counted: Counter[str] = attrs.field(factory=Counter)
+    """Records since the start, by what became of them: stored, duplicate, or why they were rejected."""
     _threads: ThreadPool = attrs.field(factory=lambda: ThreadPool(0, limits.PARSERS, "bitville-parsers"))
     _batches: int = 0
     _bytes: int = 0
@@ -124,7 +127,10 @@ class Ingest:
             size = inside
             if self._bytes > limits.BODIES_WAITING_BYTES:
                 raise _too_many()
-            return read, await self._stored([arrival for _, arrival in read.arrivals])
+            outcomes = await self._stored([arrival for _, arrival in read.arrivals])
+            self.counted.update(outcomes)
+            self.counted.update(refusal.reason for refusal in read.refused)
+            return read, outcomes
         finally:
             self._batches -= 1
             self._bytes -= size

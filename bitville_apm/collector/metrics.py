@@ -1,0 +1,30 @@
+"""What `/metrics` of the collector says, in numbers only: no project, host, key or URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bitville_apm.http import Measure
+
+
+def measures(ready: Mapping[str, Any], ingest: Mapping[str, int], rates_refused: int) -> Iterator[Measure]:
+    """From the body of `/ready`, the counts of records since the start by what became of them, and of 429s."""
+    yield Measure("bitville_collector_ready", "1 while records can be stored", int(ready["ready"]))
+    yield Measure("bitville_collector_uptime_seconds", "Since the collector started", ready["uptime"])
+    for name, value in sorted(ingest.items()):
+        yield Measure(
+            "bitville_collector_records", "Records taken or refused, by outcome", value, {"outcome": name}, counter=True
+        )
+    help_ = "Requests answered 429 because a key or an address asked too often"
+    yield Measure("bitville_collector_rate_limited", help_, rates_refused, counter=True)
+    yield Measure("bitville_collector_agents", "Agents heard of since the start", ready["agents_seen"])
+    yield Measure("bitville_collector_api_keys", "Keys that are valid", ready["api_keys"])
+    yield Measure("bitville_collector_disk_free_bytes", "Free where the data is", ready["disk"]["free_bytes"])
+    yield Measure("bitville_collector_disk_total_bytes", "Size of that disk", ready["disk"]["total_bytes"])
+    yield Measure("bitville_collector_datagrams", "Datagrams received", ready["udp"]["received"], counter=True)
+    help_ = "Datagrams or records in them that were not taken"
+    yield Measure("bitville_collector_datagram_errors", help_, ready["udp"]["errors"], counter=True)
+    for name, value in sorted(ready["database"].items()):
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            yield Measure(f"bitville_collector_store_{name}", f"Store: {name.replace('_', ' ')}", value)
