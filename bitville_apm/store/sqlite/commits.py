@@ -44,7 +44,7 @@ class Commits:
         """Records that days had at their last commit here and no longer have. What was told is not told again."""
         found = {}
         for date, path in days_in(directory).items():
-            with contextlib.suppress(sqlite3.Error), contextlib.closing(open_reader(path)) as db:
+            with contextlib.suppress(sqlite3.Error, ValueError), contextlib.closing(open_reader(path)) as db:
                 (empty,) = db.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()
                 (held,) = (0,) if empty else db.execute("SELECT records FROM change").fetchone() or (0,)
                 if held < self._known.get(date, 0):

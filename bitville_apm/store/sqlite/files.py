@@ -22,9 +22,20 @@ from bitville_apm import limits
 VERSIONS = {"day": 1, "main": 1}
 """The schema version this code writes, kept in the file as `user_version`."""
 
+SQL_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a damaged file raises: also where SQLite's message repeats bytes of it that are no text."""
 VERSION_MOST = 1000
 """A version beyond it is a flipped bit, not a program of the future."""
-_DAMAGE = ("malformed", "not a database", "decode to UTF-8", "no such table", "no such column", "already exists")
+_DAMAGE = (
+    "malformed",
+    "not a database",
+    "decode to UTF-8",
+    "no such table",
+    "no such column",
+    "already exists",
+    "parse error",
+    "fts5",
+)
 _IOERR_SHORT_READ = 522
 _EPOCH = datetime.date(1970, 1, 1)
 _DAY = re.compile(r"day-(\d{4})(\d\d)(\d\d)\.db\Z")
@@ -136,7 +147,7 @@ def is_damage(error: BaseException) -> bool:
             any(words in str(error) for words in _DAMAGE)
             or getattr(error, "sqlite_errorcode", None) == _IOERR_SHORT_READ
         )
-    return isinstance(error, zstandard.ZstdError)
+    return isinstance(error, zstandard.ZstdError | UnicodeDecodeError)
 
 
 def flaw_of(path: Path) -> str | None:
@@ -145,7 +156,7 @@ def flaw_of(path: Path) -> str | None:
         with contextlib.closing(open_reader(path)) as db:
             (told,) = db.execute("PRAGMA integrity_check(1)").fetchone()
             return None if told == "ok" else str(told)
-    except sqlite3.Error as error:
+    except SQL_ERRORS as error:
         return str(error) if is_damage(error) else None
 
 

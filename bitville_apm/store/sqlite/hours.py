@@ -83,8 +83,10 @@ class _Names:
         """The number here of a number there."""
         found = self._known.get(theirs)
         if found is None:
-            (text,) = self._day.execute("SELECT text FROM name WHERE id = ?", (theirs,)).fetchone()
-            found = self._known[theirs] = self.of(text)
+            row = self._day.execute("SELECT text FROM name WHERE id = ?", (theirs,)).fetchone()
+            if row is None:
+                raise sqlite3.DatabaseError(f"the name {theirs} is gone")
+            found = self._known[theirs] = self.of(row[0])
         return found
 
     def of(self, text: str) -> int:

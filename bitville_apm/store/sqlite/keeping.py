@@ -24,6 +24,7 @@ from bitville_apm.store.interface import Cleaned
 from bitville_apm.store.sqlite import hours
 from bitville_apm.store.sqlite.days import Damaged
 from bitville_apm.store.sqlite.files import (
+    SQL_ERRORS,
     day_numbered,
     day_of,
     day_path,
@@ -104,7 +105,7 @@ class Keeper:
                 with _transaction(main):
                     hours.replace(main, date, day)
                 return True
-        except sqlite3.DatabaseError as error:
+        except SQL_ERRORS as error:
             if not is_damage(error):
                 raise
             self.set_aside(Damaged(date, str(error)))
@@ -116,7 +117,7 @@ class Keeper:
             try:
                 day = stack.enter_context(self._day(date))
                 stale = day is not None and hours.changes_of(day) != hours.changes_added_up(main, date)
-            except sqlite3.DatabaseError as error:
+            except SQL_ERRORS as error:
                 _log.error("day {day} goes without its hours: {error}", day=date.isoformat(), error=str(error))
                 day, stale = None, False
             with _transaction(main):
@@ -124,7 +125,7 @@ class Keeper:
                     main.execute("SAVEPOINT hours")
                     try:
                         hours.replace(main, date, day)
-                    except sqlite3.DatabaseError as error:
+                    except SQL_ERRORS as error:
                         if not is_damage(error):
                             raise
                         main.execute("ROLLBACK TO hours")

@@ -23,7 +23,7 @@ from bitville_apm.store.interface import Arrival
 from bitville_apm.store.sqlite import packing
 from bitville_apm.store.sqlite.compressing import Bodies
 from bitville_apm.store.sqlite.day import Mark
-from bitville_apm.store.sqlite.files import day_path, number_of, open_reader, open_writer
+from bitville_apm.store.sqlite.files import SQL_ERRORS, day_path, number_of, open_reader, open_writer
 
 _log = Logger()
 _ALL = -1
@@ -119,16 +119,16 @@ class _File:
         """What every readable row once came as."""
         try:
             db = open_reader(self.path)
-        except sqlite3.Error:
+        except SQL_ERRORS:
             self.lost = _ALL
             return
         with contextlib.closing(db):
             try:
                 db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            except sqlite3.Error:
+            except SQL_ERRORS:
                 self.lost = _ALL
                 return
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*SQL_ERRORS):
                 (self.records,) = db.execute("SELECT records FROM change").fetchone() or (None,)
             names = {row[0]: row[1] for row in self._rows(db, "name", "id", "text")}
             self.lost = 0  # a name is no record; those that needed it count below
@@ -139,7 +139,7 @@ class _File:
                         yield _arrival(db, row, names, bodies)
                     except Exception:  # noqa: BLE001 - whatever is wrong with this row, the next one may be whole
                         self.lost += 1
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*SQL_ERRORS):
                 rows = db.execute("SELECT project, journal, run, seq, items FROM watermark")
                 self.marks = [(names[project], *mark) for project, *mark in rows if project in names]
 
@@ -153,13 +153,13 @@ class _File:
                     after = row[0]
                     yield row
                 return
-            except sqlite3.Error:
+            except SQL_ERRORS:
                 one = f"SELECT {key}, {columns} FROM {table} WHERE {key} = ?"  # noqa: S608
                 for number in range(after + 1, last + 1):
                     after = number
                     try:
                         found = db.execute(one, (number,)).fetchone()
-                    except sqlite3.Error:
+                    except SQL_ERRORS:
                         self.lost += 1
                         continue
                     if found is not None:
@@ -171,13 +171,16 @@ class _File:
     def _last(self, db: sqlite3.Connection, table: str, key: str) -> int:
         """The highest row there may be; where nothing tells, as many as are tried in vain."""
         for question in (table, "payload") if table == "request" else (table,):
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*SQL_ERRORS):
                 return int(db.execute(f"SELECT max({key}) FROM {question}").fetchone()[0] or 0)  # noqa: S608
         return limits.SALVAGE_ROWS
 
 
 def _arrival(db: sqlite3.Connection, row: tuple[Any, ...], names: dict[int, str], bodies: Bodies) -> Arrival:
-    """The arrival a row once was. Raises whatever a damaged one makes go wrong."""
+    """The arrival a row once was. Raises whatever a damaged one makes go wrong.
+
+    Its id is the body's own, which a checksum covers.
+    """
     number, project, host, id, recv_ms, kind, rolled, *body = row
     if not body:
         body = list(db.execute("SELECT body FROM payload WHERE row = ?", (number,)).fetchone())
@@ -194,7 +197,7 @@ def _arrival(db: sqlite3.Connection, row: tuple[Any, ...], names: dict[int, str]
         if rolled:
             more["cells"] = cells.of_request(request, requests.profile_of(line.message))
     return Arrival(
-        project=names[project], kind=kind, id=str(uuid.UUID(bytes=id)), recv_ms=recv_ms, host=names[host],
+        project=names[project], kind=kind, id=line.id or str(uuid.UUID(bytes=id)), recv_ms=recv_ms, host=names[host],
         body=line.body, **more,
     )  # fmt: skip
 
