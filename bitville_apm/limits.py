@@ -179,6 +179,8 @@ DRAIN_S = 2.0
 DRAIN_LOOK_S = 0.02
 """Between two looks whether it has."""
 STATISTICS_S = 60.0
+LEDGER_S = 60.0
+"""Between two looks whether the ledger balances."""
 FLUSH_AT_STOP_S = 15.0
 """What forwarding gets at SIGTERM: with draining and a last fsync well within systemd's 30 s."""
 AGENT_STOP_S = 28

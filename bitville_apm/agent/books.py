@@ -45,6 +45,11 @@ class Books:
         return self.entered.beyond(self.passed)
 
     @property
+    def missed(self) -> Count:
+        """Losses that are not counted yet."""
+        return sum((count for _, count in self._losses), NONE)
+
+    @property
     def in_hand(self) -> bool:
         """Whether something was given out that is not settled."""
         return self.given > self.acked or self._gone is not None

@@ -192,7 +192,7 @@ class Forward:
                 break
             probing = self.breaker.state == "half_open"
             part = journal.hand[: 1 if probing else journal.most]
-            outcome = await self.transmitter.send(part, self._key, journal.journal.journal_id)
+            outcome = await self.transmitter.send(part, self._key, journal.journal.journal_id, journal.told())
             if isinstance(outcome, Delivered):
                 await self._delivered(journal, part, outcome)
                 delivered += len(part)

@@ -16,6 +16,7 @@ from twisted.web.iweb import IRequest
 from bitville_apm.http import METRICS_TYPE, Measure, metrics
 
 _HOSTS = (b"127.0.0.1", b"localhost")
+_GAUGES = ("pending", "waiting", "error")
 _STATES = {"closed": 0, "half_open": 1, "open": 2}
 
 
@@ -79,7 +80,7 @@ def _measures(body: Mapping[str, Any]) -> Iterator[Measure]:
                 f"Records {name.replace('_', ' ')}",
                 value,
                 {"pipeline": pipeline},
-                counter=name != "pending",
+                counter=name not in _GAUGES,
             )
     for name, state in stats["circuit_breaker"]["by_pipeline"].items():
         help_ = "0 closed, 1 half open, 2 open"

@@ -30,7 +30,7 @@ from bitville_apm.agent.reader import Read
 from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.segment import LOCAL, Entry, Place, Record
 from bitville_apm.agent.steps import ClockSteps
-from bitville_apm.agent.totals import Count, Totals
+from bitville_apm.agent.totals import NONE, Count, Totals
 from bitville_apm.agent.worker import Run
 
 _log = Logger()
@@ -73,6 +73,7 @@ class Journal:
     written: Place = (0, 0)
     covered_through: Place = (0, 0)
     newest: Record | None = None
+    entered_before: Count = NONE
     _books: Books = attrs.Factory(Books)
     _opening: DeferredLock = attrs.Factory(DeferredLock)
     _reading: DeferredLock = attrs.Factory(DeferredLock)
@@ -129,6 +130,7 @@ class Journal:
         )
         self.covered_through, self.newest = found.covered, found.newest
         self.written = self._durable = (found.run, 0)
+        self.entered_before = found.entered
         self._disk_bytes = found.behind_bytes
         self.replayed = self.disk_count
         self.segments = self.disk.segments
@@ -290,6 +292,11 @@ class Journal:
     def pending(self) -> Count:
         """What became nothing yet, in the sender's hand included."""
         return self._books.entered - self._books.totals.all
+
+    @property
+    def missed(self) -> Count:
+        """What reading found to be gone and the cursor has not passed: it will be `corrupt`."""
+        return self._books.missed
 
     def has_batch(self) -> bool:
         """Whether a full batch waits, so that it need not wait for the next flush."""

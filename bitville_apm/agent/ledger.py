@@ -1,19 +1,29 @@
-"""What came in and what became of it: the sums that must balance (design 4)."""
+"""What came in and what became of it: the sums that must balance (design 4).
+
+Three equations, each between numbers that are kept in different places, so that a path that forgets to count shows:
+
+    received  = journalled + duplicate + invalid + unwritten + waiting           since this start
+    journalled + died - local = what has entered the journal to be forwarded    since this start
+    entered   = stored + duplicate + quarantined + dropped + corrupt + pending  since the journal was made
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import attrs
 
+from bitville_apm.agent.outgoing import Outgoing
 from bitville_apm.records import Count
 
 
 @attrs.define
 class Ledger:
-    """What came in since start: received = journalled + duplicate + invalid + unwritten.
+    """What came in since start.
 
-    `unwritten` were not acknowledged: their senders keep them. `died` are records of our own making.
-    `unconfirmed` were sent whole once, are received already, and only say that their ack was not seen. `left_out`
-    never came: a client's full spool file had no room for them.
+    `unwritten` were not acknowledged: their senders keep them. `died` are records of our own making. `local` were
+    journalled and are not to be forwarded. `unconfirmed` were sent whole once, are received already, and only say
+    that their ack was not seen. `left_out` never came: a client's full spool file had no room for them.
     """
 
     received: int = 0
@@ -22,6 +32,7 @@ class Ledger:
     invalid: int = 0
     unwritten: int = 0
     died: int = 0
+    local: int = 0
     unconfirmed: int = 0
     left_out: int = 0
 
@@ -29,3 +40,26 @@ class Ledger:
         """What a client only counted."""
         self.unconfirmed += counted.unconfirmed
         self.left_out += counted.left_out
+
+    @property
+    def decided(self) -> int:
+        """Of what was received, that of which it is known what became."""
+        return self.journalled + self.duplicate + self.invalid + self.unwritten
+
+    @property
+    def forwardable(self) -> int:
+        """What must have entered the journal to be forwarded."""
+        return self.journalled + self.died - self.local
+
+
+def unexplained(ledger: Ledger, waiting: int, records: Outgoing, others: Sequence[Outgoing] = ()) -> Mapping[str, int]:
+    """By how much each equation is wrong; empty when all hold. `waiting` are received and not decided.
+
+    `records` is the journal that lines go into, `others` are those of the agent's own making.
+    """
+    wrong = {
+        "received": ledger.received - ledger.decided - waiting,
+        "entered": ledger.forwardable - records.entered_since_start,
+        "forwarded": sum(journal.unexplained for journal in (records, *others)),
+    }
+    return {name: by for name, by in wrong.items() if by}

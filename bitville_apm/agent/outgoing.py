@@ -27,12 +27,51 @@ class Outgoing:
     at_once: bool = False
     hand: list[Record] = attrs.Factory(list)
     most: int = limits.BATCH_ITEMS
-    became: Totals = attrs.field(factory=Totals)
 
     @property
     def pending(self) -> int:
         """Records that no collector has answered for."""
         return len(self.hand) + self.journal.memory_count + self.journal.disk_count
+
+    @property
+    def entered_since_start(self) -> int:
+        """Records that have come to be forwarded since the journal was opened."""
+        return (self.journal.entered - self.journal.entered_before).records
+
+    @property
+    def unexplained(self) -> int:
+        """Records that have entered, wait nowhere and became nothing: none, unless something is wrong."""
+        return self.journal.pending.records - self.pending - self.journal.missed.records
+
+    def sums(self) -> dict[str, int]:
+        """What became of this journal's records since it was made, for `/health`."""
+        totals = self.journal.totals
+        return {
+            "entered": self.journal.entered.records,
+            "stored": totals.stored.records,
+            "duplicate_at_collector": totals.duplicate.records,
+            "quarantined": totals.quarantined.records,
+            "dropped_bytes": totals.dropped_bytes.records,
+            "dropped_no_space": totals.dropped_no_space.records,
+            "dropped_age": totals.dropped_age.records,
+            "dropped_oversize": totals.dropped_oversize.records,
+            "dropped_expired": totals.dropped_expired.records,
+            "corrupt": totals.corrupt.records,
+            "forgotten": totals.forgotten.records,
+            "pending": self.pending,
+        }
+
+    def told(self) -> dict[str, int]:
+        """The same, shorter, for the collector (`Bitville-Ledger`, wire.md 5)."""
+        sums = self.sums()
+        return {
+            "entered": sums["entered"],
+            "stored": sums["stored"],
+            "duplicate": sums["duplicate_at_collector"],
+            "quarantined": sums["quarantined"],
+            "dropped": sum(n for name, n in sums.items() if name.startswith("dropped_")),
+            "corrupt": sums["corrupt"],
+        }
 
     @property
     def is_due(self) -> bool:
@@ -48,7 +87,6 @@ class Outgoing:
     async def settle(self, part: Sequence[Record], became: Totals) -> None:
         """The first records in hand are answered for: the cursor moves, with what became of them."""
         del self.hand[: len(part)]
-        self.became += became
         await self.journal.settle(part[-1].place, became)
 
 

@@ -7,23 +7,28 @@ projects never mix and a revoked key stops only its own.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from bitville_apm import limits
 from bitville_apm.agent.forward import Forward
 from bitville_apm.agent.journal import Journal
-from bitville_apm.agent.ledger import Ledger
+from bitville_apm.agent.ledger import Ledger, unexplained
 from bitville_apm.agent.quarantine import Quarantine
 from bitville_apm.agent.segment import SHORT, Entry, Place
 from bitville_apm.agent.unread import UnreadAcks
 from bitville_apm.agent.worker import Run
 from bitville_apm.checks import Refused
 from bitville_apm.records import Line
+
+_log = Logger()
 
 
 @attrs.define(eq=False)
@@ -40,16 +45,24 @@ class Pipeline:
     spools: int = 0
     ledger: Ledger = attrs.Factory(Ledger)
     unread: UnreadAcks = attrs.Factory(UnreadAcks)
+    unbalanced: Mapping[str, int] = attrs.Factory(dict)
     _writing: dict[str, list[Deferred[None]]] = attrs.Factory(dict)
+    _refusing: int = 0
+    _loop: LoopingCall | None = None
 
     async def start(self) -> None:
         """Open the journal, then begin to send."""
         self.journal.on_open = self._opened
         await self.journal.start()
         await self.forward.start()
+        self._loop = LoopingCall(self.audit)
+        self._loop.clock = self.clock
+        self._loop.start(limits.LEDGER_S, now=False)
 
     async def stop(self) -> None:
         """Send what can be sent, then close the journal."""
+        if self._loop is not None and self._loop.running:
+            self._loop.stop()
         await self.forward.stop()
         await self.journal.stop()
 
@@ -81,12 +94,17 @@ class Pipeline:
 
     def died(self, id_: str, body: bytes) -> Deferred[Place]:
         """Journal a request that ended without an end."""
+        written = self.journal.append(Entry("died", id_, self.stamp(), body))
+        return written.addCallback(self._died)
+
+    def _died(self, place: Place) -> Place:
         self.ledger.died += 1
-        return self.journal.append(Entry("died", id_, self.stamp(), body))
+        return place
 
     def refuse(self, refused: Refused, line: bytes) -> Deferred[None]:
         """Keep a refused line in quarantine: fires when it is there, fails with `OSError`."""
         self.ledger.received += 1
+        self._refusing += 1
         self.journal.waiting_bytes += len(line)
         kept = self.run(self.quarantine.keep, self.stamp(), refused.reason, refused.problems, line)
         kept.addBoth(self._kept, len(line))
@@ -98,18 +116,34 @@ class Pipeline:
         if self.spools == 0:
             self.unread.forget_before()
 
+    @property
+    def waiting(self) -> int:
+        """Lines received of which nobody knows yet what will become."""
+        return sum(1 + len(copies) for copies in self._writing.values()) + self._refusing
+
+    def audit(self) -> None:
+        """Once a minute: do the sums balance? Said once when they cease to, and when they do again."""
+        before, self.unbalanced = self.unbalanced, self._unexplained()
+        if self.unbalanced and self.unbalanced != before:
+            _log.error("ledger of {name} does not add up: {by}", name=self.name, by=dict(self.unbalanced))
+        elif before and not self.unbalanced:
+            _log.info("ledger of {name} adds up again", name=self.name)
+
+    def _unexplained(self) -> Mapping[str, int]:
+        *others, records = self.forward.journals
+        return unexplained(self.ledger, self.waiting, records, others)
+
     def numbers(self) -> dict[str, Any]:
-        """The ledger for `/health`: how what came in adds up, and what became of it."""
-        sent = self.forward.journals[-1].became
+        """The ledger for `/health`: what came in since start, what became of it since the journal was made.
+
+        `error` is by how much they do not add up.
+        """
         return {
             **attrs.asdict(self.ledger),
+            "waiting": self.waiting,
             "replayed": self.journal.replayed,
-            "forwarded": sent.all.records,
-            "stored": sent.stored.records,
-            "duplicate_at_collector": sent.duplicate.records,
-            "rejected": sent.quarantined.records,
-            "pending": self.forward.pending,
-            "corrupt": self.journal.totals.corrupt.records,
+            **self.forward.journals[-1].sums(),
+            "error": sum(abs(by) for by in self._unexplained().values()),
         }
 
     def _journalled(self, place: Place, line: Line) -> None:
@@ -128,6 +162,7 @@ class Pipeline:
         return failure
 
     def _kept(self, result: Failure | None, size: int) -> Failure | None:
+        self._refusing -= 1
         self.journal.waiting_bytes -= size
         if isinstance(result, Failure):
             self.ledger.unwritten += 1

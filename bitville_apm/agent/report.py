@@ -54,6 +54,8 @@ class Report:
             forward = pipeline.forward
             if forward.status != "ok":
                 yield forward.status, f"pipeline {pipeline.name}: {_trouble(pipeline)}"
+            if pipeline.unbalanced:
+                yield "degraded", f"pipeline {pipeline.name}: its ledger does not add up: {dict(pipeline.unbalanced)}"
         for source in self.sources:
             status = source.health()["status"]
             if status != "ok":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -120,11 +120,13 @@ class Transmitter:
         agent = Agent(self.reactor, self.policy, connectTimeout=limits.CONNECT_TIMEOUT_S, pool=self._pool)
         self._client = treq.client.HTTPClient(agent)
 
-    async def send(self, records: Sequence[Record], key: str, journal_id: bytes) -> Delivered | Failed:
+    async def send(
+        self, records: Sequence[Record], key: str, journal_id: bytes, ledger: Mapping[str, int]
+    ) -> Delivered | Failed:
         """Send one batch, within 5 s. Never raises for what the network or the collector does."""
         body = await self.run(_compressed, records, self.host)
         clock: IReactorTime = self.reactor
-        sending = Deferred.fromCoroutine(self._post(body, key, journal_id))
+        sending = Deferred.fromCoroutine(self._post(body, key, journal_id, ledger))
         # Whatever comes of cancelling: Twisted wraps it in failures of its own.
         sending.addTimeout(limits.REQUEST_TIMEOUT_S, clock, onTimeoutCancel=lambda *_: Failure(Overdue()))
         try:
@@ -135,7 +137,9 @@ class Transmitter:
             return Failed("breaker", _reason(error))
         return _outcome(status, retry_after, answer, len(records))
 
-    async def _post(self, body: bytes, key: str, journal_id: bytes) -> tuple[int, float, bytes]:
+    async def _post(
+        self, body: bytes, key: str, journal_id: bytes, ledger: Mapping[str, int]
+    ) -> tuple[int, float, bytes]:
         response = await self._client.post(
             f"{self.url}/ingest",
             data=body,
@@ -147,6 +151,7 @@ class Transmitter:
                     "Bitville-Journal": [journal_id.hex()],
                     "Bitville-Sent": [str(int(self.now() * 1000))],
                     "Bitville-Agent": [__version__],
+                    "Bitville-Ledger": [json.dumps(ledger)],
                 }
             ),
             unbuffered=True,

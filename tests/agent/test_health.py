@@ -52,7 +52,8 @@ def test_its_shape_is_as_promised(agent: Agent, collector: Collector) -> None:
     assert {"status", "timestamp", "uptime_seconds", "stats"} <= body.keys()
     stats = body["stats"]
     assert stats.keys() == {"worker", "buffer", "circuit_breaker", "ledger", "sources"}
-    assert stats["worker"].keys() == {"request_count", "memory_usage_mb", "memory_limit_mb", "gc_runs", "max_requests"}
+    promised = {"request_count", "memory_usage_mb", "memory_limit_mb", "gc_runs", "max_requests"}
+    assert stats["worker"].keys() == promised | {"restarts"}
     assert stats["worker"]["request_count"] == 2
     assert 10 < stats["worker"]["memory_usage_mb"] < 256
     assert stats["buffer"].keys() == {
@@ -76,7 +77,7 @@ def test_its_shape_is_as_promised(agent: Agent, collector: Collector) -> None:
     )
     ledger = stats["ledger"]["default"]
     assert ledger["received"] == ledger["journalled"] + ledger["duplicate"] + ledger["invalid"] + ledger["unwritten"]
-    assert (ledger["stored"], ledger["pending"], ledger["invalid"]) == (1, 0, 1)
+    assert (ledger["stored"], ledger["pending"], ledger["invalid"], ledger["error"]) == (1, 0, 1, 0)
     assert stats["sources"]["php"]["status"] == "ok"
     assert collector.url not in text, "numbers only, no URLs"
     for path in ("/healthz", "/a/b", "/health/x"):

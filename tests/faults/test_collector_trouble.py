@@ -263,7 +263,7 @@ def test_poison_goes_to_quarantine_and_delays_nobody(way: Way, items: int, giant
     assert sorted(stored) == sorted(good)
     assert answers == expected
     ledger = way.agent.ledger()
-    assert ledger["invalid"] + ledger["rejected"] == poisoned
+    assert ledger["invalid"] + ledger["quarantined"] == poisoned
     kept = [json.loads(path.read_text()) for path in (way.agent.state / "quarantine" / "default").iterdir()]
     assert len(kept) == min(poisoned, limits.QUARANTINE_FILES)
     assert {one["reason"] for one in kept} >= {"invalid", "clock"}

@@ -117,7 +117,7 @@ def test_what_the_collector_refuses_is_set_aside(way: Way) -> None:
     assert way.agent.send(json.dumps(far).encode(), good) == b"++"
     agents.wait_until(lambda: way.delivered() and way.stored(), what="everything delivered")
     assert [item["id"] for item in way.stored()] == [json.loads(good)["id"]]
-    assert way.agent.ledger()["rejected"] == 1
+    assert way.agent.ledger()["quarantined"] == 1
     assert way.agent.health()["stats"]["circuit_breaker"]["state"] == "closed"
 
 
