@@ -147,7 +147,8 @@ class LimitedRequest(Request):
 
     channel: LimitedChannel
     came_by_tls = False
-    """Whether a proxy that we believe says so."""
+    prefix = ""
+    """Whether it came by TLS, and below which path, as a proxy says that we believe."""
     _received = 0
 
     def isSecure(self) -> bool:

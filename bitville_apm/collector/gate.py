@@ -33,6 +33,7 @@ class Gate(Resource):
         if self._peers.is_proxy(peer):
             made = IPv6Address if ":" in address else IPv4Address
             request.client = made("TCP", address, 0)
+            request.prefix = (request.getHeader(b"x-forwarded-prefix") or b"").decode("latin-1")
             request.came_by_tls = request.getHeader(b"x-forwarded-proto") == b"https"
         taken = self._rates.take(address, self._clock.seconds())
         if taken.wait:

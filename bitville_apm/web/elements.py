@@ -16,6 +16,7 @@ from bitville_apm import limits
 from bitville_apm.web import words
 from bitville_apm.web.access import FORM_TOKEN
 from bitville_apm.web.parameters import SPANS
+from bitville_apm.web.prefix import prefix_of, prefixed
 from bitville_apm.web.scope import SPAN_NAMES, Scope
 from bitville_apm.web.static import Static
 
@@ -86,7 +87,7 @@ async def page(request: Request, static: Static, frame: Frame, body: Flattenable
         json=tags.a("This page as JSON", href=frame.json, rel="alternate") if frame.json else "",
         version=bitville_apm.__version__,
     )
-    text = (await flattenString(request, root)).decode()
+    text = prefixed((await flattenString(request, root)).decode(), prefix_of(request))
     made = f"<!DOCTYPE html>\n{words.clean(text)}".encode()
     request.setHeader(b"Content-Type", b"text/html; charset=utf-8")
     request.setHeader(b"Content-Length", b"%d" % len(made))

@@ -15,6 +15,7 @@ from bitville_apm.interfaces import TooOften
 from bitville_apm.web.access import FORM_TOKEN, Access
 from bitville_apm.web.api import problem_of
 from bitville_apm.web.elements import Frame, filled, page
+from bitville_apm.web.prefix import prefix_of
 from bitville_apm.web.static import Static
 
 SEE_OTHER = 303
@@ -23,7 +24,7 @@ SEE_OTHER = 303
 def redirect(request: Request, address: str) -> bytes:
     """Send a browser elsewhere, to be fetched with GET."""
     request.setResponseCode(SEE_OTHER)
-    request.setHeader(b"Location", address.encode())
+    request.setHeader(b"Location", (prefix_of(request) + address).encode())
     return b""
 
 

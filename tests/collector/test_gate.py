@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -91,7 +93,7 @@ def test_ingest_tells_the_pace(believing: Rig) -> None:
 
 
 def test_behind_nginx(tmp_path: Path, believing: Rig) -> None:
-    """LIST-08: people behind a proxy that does TLS get a cookie for TLS only."""
+    """LIST-08: below a path of a proxy that does TLS people log in, stay below it, and get a cookie for TLS only."""
     require("nginx")
     port = free_port()
     conf = tmp_path / "nginx.conf"
@@ -101,8 +103,9 @@ def test_behind_nginx(tmp_path: Path, believing: Rig) -> None:
         http {{ access_log off; client_body_temp_path {tmp_path}/b; proxy_temp_path {tmp_path}/p;
           fastcgi_temp_path {tmp_path}/f; uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;
           server {{ listen 127.0.0.1:{port};
-            location / {{ proxy_pass {believing.url}; proxy_set_header Host $host:$server_port;
-              proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto https; }}
+            location /apm/ {{ proxy_pass {believing.url}/; proxy_set_header Host $host:$server_port;
+              proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto https;
+              proxy_set_header X-Forwarded-Prefix /apm; }}
         }} }}"""
     )
     nginx = subprocess.Popen(["nginx", "-p", str(tmp_path), "-c", str(conf)], env={"PATH": "/usr/sbin:/usr/bin:/bin"})
@@ -111,15 +114,22 @@ def test_behind_nginx(tmp_path: Path, believing: Rig) -> None:
         until = time.monotonic() + 10
         while time.monotonic() < until:
             try:
-                through.ask("GET", "/health")
+                through.ask("GET", "/apm/health")
                 break
             except OSError:
                 time.sleep(0.05)
         link = (believing.data / "login.url").read_text().strip()
-        path = "/login/" + link.rsplit("/", 1)[1]
+        path = "/apm/login/" + link.rsplit("/", 1)[1]
         done = through.ask("POST", path, b"form_token=", Content_Type="application/x-www-form-urlencoded")
-        assert done.status == 303, done.body
-        assert "secure" in done.headers["set-cookie"].lower()
+        assert (done.status, done.headers["location"]) == (303, "/apm/"), done.body
+        cookie = done.headers["set-cookie"]
+        assert "secure" in cookie.lower()
+        page = through.ask("GET", "/apm/", Cookie=cookie.split(";")[0])
+        addresses = set(re.findall(rb'(?:href|src|action)="(/[^"]*)"', page.body))
+        assert len(addresses) > 5
+        for address in addresses - {b"/apm/logout"}:
+            answer = through.ask("GET", html.unescape(address.decode()), Cookie=cookie.split(";")[0])
+            assert answer.status == 200, address
     finally:
         nginx.terminate()
         nginx.wait(10)
