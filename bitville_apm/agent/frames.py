@@ -9,7 +9,6 @@ import attrs
 import msgspec
 
 from bitville_apm import limits, records
-from bitville_apm.agent.segment import Place
 from bitville_apm.agent.window import Window, ranked, shares
 from bitville_apm.cells import OTHER, SUMS, Columns
 from bitville_apm.records import Frame
@@ -103,11 +102,6 @@ def frame(window: Window, said: Said, kept: Mapping[str, Sequence[str]], links: 
     )
 
 
-def covers(first: Place, last: Place) -> tuple[int, int, int]:
-    """The range of one run's records, as a frame tells it."""
-    return first[0], first[1], last[1]
-
-
 def _cells(dimension: str, table: dict[str, Columns], values: Sequence[str]) -> records.Cells:
     """One dimension: the kept values and, if anything is left, `~other`."""
     rows = [table[value] for value in values]
@@ -118,12 +112,16 @@ def _cells(dimension: str, table: dict[str, Columns], values: Sequence[str]) -> 
         for columns in rest:
             other.add(columns)
         rows.append(other)
-    columns = {name: column for name in (*SUMS, "max_us") if _says_something(name, column := _column(name, rows))}
+    said: dict[str, list[Any]] = {}
+    for name in (*SUMS, "max_us"):
+        column = _column(name, rows)
+        if _says_something(name, column):
+            said[name] = column
     if dimension in _HISTOGRAMS:
-        columns["histogram"] = [
+        said["histogram"] = [
             [[i, min(n, limits.HISTOGRAM_COUNT)] for i, n in sorted(row.histogram.items()) if n > 0] for row in rows
         ]
-    return records.Cells(values=[*values, *([OTHER] if rest else [])], columns=columns)
+    return records.Cells(values=[*values, *([OTHER] if rest else [])], columns=said)
 
 
 def _column(name: str, rows: Sequence[Columns]) -> list[Any]:

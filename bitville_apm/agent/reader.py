@@ -48,7 +48,9 @@ class Reader:
 
         `entered` is what had entered with the record at `through`. Raises `OSError`.
         """
-        for file, following in zip(segments, [*segments[1:], None], strict=True):
+        if not segments:
+            yield End(through, entered)
+        for file, following in zip(segments, [*segments[1:], None], strict=False):
             last = through if following is None else min(through, following.start)
             if last <= after:
                 continue

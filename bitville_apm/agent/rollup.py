@@ -81,10 +81,14 @@ class Epoch:
 
 @attrs.define(eq=False)
 class Rollup:
-    """Times are unix seconds, but for `opened` and `due`, which also need a clock that nobody can set."""
+    """Times are unix seconds, `steady` seconds of a clock that nobody can set.
+
+    `covered` is the place up to which frames are written, `forgotten` counts seconds of looks given up for want of disk.
+    """
 
     epochs: deque[Epoch] = attrs.Factory(deque)
     forgotten: int = 0
+    covered: Place = (0, 0)
     _lived: dict[str, Lived] = attrs.Factory(dict)
     _died: dict[str, tuple[float, int]] = attrs.Factory(dict)
     _kept: Kept = attrs.Factory(dict)
@@ -193,17 +197,19 @@ class Rollup:
     def parts(self, epoch: Epoch, name: Callable[[int], str]) -> list[Part]:
         """An epoch as frames: late parts, oldest first, then its own window. `name` gives the id of the n-th.
 
-        The epoch takes nothing more. The same again when this is called again.
+        The epoch takes nothing more. The same again when this is called again. A frame of looks only covers nothing,
+        behind the last record that one covers: so the newest frame always tells where the next one begins.
         """
         windows = [epoch.windows[at] for at in sorted(epoch.windows) if at != epoch.at]
         if epoch.at in epoch.windows:
             windows.append(epoch.windows[epoch.at])
         epoch.closed = True
         parts = []
-        covers = frames.covers(epoch.first, epoch.last) if epoch.first and epoch.last else None
+        run, last = epoch.last or self.covered
+        first = epoch.first[1] if epoch.first else last + 1
         for n, window in enumerate(windows):
             window.flush()
-            said = Said(name(n), covers, n == len(windows) - 1, window.at != epoch.at)
+            said = Said(name(n), (run, first, last) if run else None, n == len(windows) - 1, window.at != epoch.at)
             body, kept = frames.encoded(window, said, self._kept)
             if window.at == epoch.at:
                 self._kept = kept
@@ -213,6 +219,7 @@ class Rollup:
     def sealed(self, epoch: Epoch, now: float) -> None:
         """It is written, durably."""
         self.epochs.remove(epoch)
+        self.covered = epoch.last or self.covered
         old = now - limits.LIVED_FORGOTTEN_S
         for id_ in [id_ for id_, lived in self._lived.items() if lived.seen < old]:
             del self._lived[id_]
