@@ -19,7 +19,9 @@ from bitville_apm import limits
 
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 _LONG_NUMBER = b"0" * 19
+_NOT_OPENING = bytes(set(range(256)) - set(b"[{"))
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -46,6 +48,7 @@ class Refused(Exception):
 
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPE = re.compile(rb'\\[\\"]')
 _PAIR = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]")
 
 
@@ -58,7 +61,7 @@ def suspicious(body: bytes) -> bool:
 
 
 def _broken_text(body: bytes) -> bool:
-    if b"\\u" in body:
+    if _SURROGATE.search(body):
         escapes = body.replace(b"\\\\", b"")
         if len(_SURROGATE.findall(escapes)) != 2 * len(_PAIR.findall(escapes)):
             return True
@@ -72,17 +75,29 @@ def _broken_text(body: bytes) -> bool:
 
 
 def _numbers_or_depth(body: bytes) -> bool:
-    deep = body.count(b"{") + body.count(b"[") > limits.DEPTH
-    long = _LONG_NUMBER in body.translate(_DIGITS)
-    if not deep and not long:
-        return False
-    outside = _outside_strings(body)
-    return (deep and _depth(outside) > limits.DEPTH) or _LONG_NUMBER in outside.translate(_DIGITS)
+    if len(body.translate(None, _NOT_OPENING)) > limits.DEPTH and _is_deep(body):
+        return True
+    return _LONG_NUMBER in body.translate(_DIGITS) and _LONG_NUMBER in _outside_strings(body).translate(_DIGITS)
+
+
+def _is_deep(body: bytes) -> bool:
+    """Whether it is nested too deeply; a record of many small objects is not, and is told apart quickly.
+
+    Without escapes, only quotation marks and brackets matter. Two marks side by side are an empty string, or end
+    one and begin the next, which then may as well be one: either way they can go.
+    """
+    structure = _ESCAPE.sub(b"", body).translate(None, _NOT_STRUCTURE).replace(b'""', b"")
+    outside = b"".join(structure.split(b'"')[::2])
+    for _ in range(limits.DEPTH // 2):  # each time at most two levels go
+        if not outside:
+            return False
+        outside = outside.replace(b"[]", b"").replace(b"{}", b"")
+    return bool(outside)
 
 
 def _outside_strings(body: bytes) -> bytes:
     """The bytes that are in no JSON string; strings are what stands between unescaped quotation marks."""
-    return b"".join(body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    return b"".join(_ESCAPE.sub(b"", body).split(b'"')[::2])
 
 
 def _depth(outside: bytes) -> int:

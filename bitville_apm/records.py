@@ -18,6 +18,7 @@ from bitville_apm import limits
 ID_NAMESPACE = uuid.UUID("6b1f6c5e-3f0b-5d0a-9a35-1f2a7d1c4b60")
 """Ids that are no UUIDs become uuid5 of themselves under this. Never changes: stored ids depend on it."""
 
+_CANONICAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}(?:\1[0-9a-fA-F]{4}){2}\1[0-9a-fA-F]{12}\Z")
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -34,6 +35,8 @@ def canonical_id(text: str) -> str:
     Anything that is no UUID becomes uuid5 of itself under `ID_NAMESPACE`, so that the same spelling always
     gives the same record.
     """
+    if _CANONICAL.match(text):
+        return text
     if _UUID.match(text):
         return str(uuid.UUID(text))
     return str(uuid.uuid5(ID_NAMESPACE, text))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitville_apm import limits, records
+from bitville_apm import checks, limits, records
 from bitville_apm.checks import Refused
 from bitville_apm.reading import read_item, read_line
 from bitville_apm.records import canonical_id
@@ -242,3 +242,23 @@ def test_encoding_an_item_keeps_its_body() -> None:
     body = wire.real_version1()[0]
     item = records.Item(k="v1", id="a", body=msgspec.Raw(body), seq=(1, 2), recv=3, host="h")
     assert read_item(msgspec.json.encode(item))[1].body == body
+
+
+@given(st.lists(st.sampled_from([b"{", b"}", b"[", b"]", b'"', b"\\", b'\\"', b"\\\\", b"a"]), max_size=60))
+def test_the_quick_look_misses_no_depth(pieces: list[bytes]) -> None:
+    """Whatever stands in strings: what the exact count calls too deep is looked at again, slowly."""
+    body = b"".join(pieces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "DEPTH", 4)
+        if checks._depth(checks._outside_strings(body)) > limits.DEPTH:
+            assert checks.suspicious(body)
+
+
+def test_many_small_objects_are_not_deep() -> None:
+    """A record of hundreds of statements takes the quick path; brackets inside texts change nothing."""
+    queries = [{"sql": 'SELECT "[{" \\ \\" {', "ms": 1.5, "stack": [{"a": ["b"]}]} for _ in range(300)]
+    request = {"method": "GET", "uri": "/"}
+    sql = {"n": 300, "queries": queries}
+    line = json.dumps({"t": "end", "v": 2, "id": "x", "at": 1, "ms": 1, "request": request, "sql": sql}).encode()
+    assert not checks.suspicious(line)
+    assert read_line(line, RECV).body == line
