@@ -188,7 +188,7 @@ def test_a_collector_that_does_not_answer_is_noticed_by_nobody_else(tmp_path: Pa
         way.collector.process.send_signal(signal.SIGCONT)
         proxy.plan = lambda n: Fault()
         watch.judge()
-        waits(tally.took)
+        waits(tally.took, share=0.9)  # the rest is what a busy machine takes: an agent that waits would hold up all
         assert (tally.refused, tally.late) == (0, 0)
         rig.wait_until(lambda: agent.ledger()["pending"] == 0, 120, "everything delivered")
         stored_once(tally, (item["id"] for item in way.stored()))
@@ -269,6 +269,9 @@ def test_poison_goes_to_quarantine_and_delays_nobody(way: Way, items: int, giant
     assert {one["reason"] for one in kept} >= {"invalid", "clock"}
     assert slow
     assert max(slow) <= 10, f"stored after {max(slow):.1f} s"
+    (seen,) = way.collector.ask("GET", "/ready", key=way.read_key).json["agents"]
+    assert (seen["stored"], seen["rejected"]) == (len(good), ledger["quarantined"])
+    assert (seen["records"], seen["missing"]) == (len(good), 0), "the collector's own count"
     assert "breaker" not in way.agent.text()
     assert "sending failed" not in way.agent.text()
     balanced(way.agent)
