@@ -83,7 +83,8 @@ class Epoch:
 class Rollup:
     """Times are unix seconds, `steady` seconds of a clock that nobody can set.
 
-    `covered` is the place up to which frames are written, `forgotten` counts seconds of looks given up for want of disk.
+    `covered` is the place up to which frames are written, `forgotten` counts seconds of looks that no disk
+    would take.
     """
 
     epochs: deque[Epoch] = attrs.Factory(deque)

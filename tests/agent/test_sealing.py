@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +50,16 @@ class World:
     def open(self) -> None:
         self.clock = Clock()
         self.clock.rightNow = self.passed
-        wall: Callable[[], float] = lambda: START + self.clock.seconds()
-        self.records = Patched(Disk(self.directory, "never", counted=True), at_once, self.clock, wall)
-        self.frames = Patched(Disk(self.directory / "frames", "never"), at_once, self.clock, wall)
+        self.records = Patched(Disk(self.directory, "never", counted=True), at_once, self.clock, self.now)
+        self.frames = Patched(Disk(self.directory / "frames", "never"), at_once, self.clock, self.now)
         done(self.records.start())
         done(self.frames.start())
-        self.sealing = Sealing(self.records, self.frames, self.clock, wall)
+        self.sealing = Sealing(self.records, self.frames, self.clock, self.now)
         self.sealing.start()
         self.turn()
+
+    def now(self) -> float:
+        return START + self.clock.seconds()
 
     def turn(self, seconds: float = 0.0) -> None:
         for _ in range(int(seconds) or 1):
@@ -73,7 +74,7 @@ class World:
     def request(self, flags: int = FRAMED | SHORT | LOCAL, kind: str = "end", **more: Any) -> str:
         """A client sends one; its tally counts it when it is acknowledged."""
         id_ = str(uuid.uuid4())
-        received_ms = int((START + self.clock.seconds()) * 1000)
+        received_ms = int(self.now() * 1000)
         body = {"v": 2, "id": id_, "at": received_ms / 1000 - 0.1, "ms": 100, "request": {"method": "GET", "uri": "/"}}
         line = reading.read_body(kind, json.dumps({**body, **more}).encode(), received_ms)
         written = self.records.append(Entry(kind, id_, received_ms, line.body, flags))
