@@ -20,7 +20,6 @@ from bitville_apm import files, limits
 from bitville_apm.agent import segment
 from bitville_apm.agent.segment import HEADER_BYTES, Damage, Place, Record, Torn
 from bitville_apm.agent.totals import NONE, Count
-from bitville_apm.agent.unread import first_half
 
 _log = Logger()
 
@@ -111,16 +110,16 @@ def ended(segments: Sequence[Segment]) -> tuple[Record | None, Place, Count]:
 
 def recent(segments: Sequence[Segment]) -> array[int]:
     """The first halves of the ids that came in the 15 minutes before the newest record, sorted."""
-    found: list[tuple[int, int]] = []
-    newest = 0
+    found = array("Q")
+    limit = 0
     for file in reversed(segments):
-        records = [r for _, _, r in segment.walk(contents(file.path), file.run) if isinstance(r, Record)]
-        found += [(r.entry.received_ms, first_half(r.entry.id)) for r in records]
-        newest = max([newest, *(r.entry.received_ms for r in records)])
-        older = file.made_ms is not None and file.made_ms < newest - limits.UNREAD_ACK_S * 1000
-        if older or len(found) > limits.RECENT_IDS:
+        came = list(segment.ids(contents(file.path), file.run))
+        limit = max([limit, *(at - int(limits.UNREAD_ACK_S * 1000) for at, _ in came)])
+        found.extend(id_ for at, id_ in came if at >= limit)
+        if (file.made_ms is not None and file.made_ms < limit) or len(found) > limits.RECENT_IDS:
             break
-    return array("Q", sorted(id_ for at, id_ in found if at >= newest - limits.UNREAD_ACK_S * 1000))
+    found.byteswap()
+    return array("Q", sorted(found))
 
 
 def contents(path: Path, start: int = 0, most: int = -1) -> bytes:

