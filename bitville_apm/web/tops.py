@@ -38,14 +38,26 @@ def value_link(dimension: str, value: str, scope: Scope) -> Flattenable:
     return tags.a(text, href=request_url(value)) if dimension == "request" else text
 
 
+LOAD_HINT = "On a CPU, waiting for one, or blocked: what a load average counts"
+
+
+def load_ms(row: TopRow) -> float:
+    """Task-seconds, as ms: what rows are ranked by where anything has some."""
+    return (row.running_s + row.blocked_s) * 1000
+
+
 def endpoints_panel(top: Top, scope: Scope) -> Tag:
     """Where the time went: the heaviest endpoints, for the head of another page."""
-    heaviest = max(row.wall_ms for row in top.rows)
+    loaded = any(load_ms(row) for row in top.rows)
+    heaviest = max(load_ms(row) if loaded else row.wall_ms for row in top.rows)
     rows = [
         tags.tr(
             tags.td(value_link("endpoint", row.value, scope), class_="name"),
+            [number(words.milliseconds(load_ms(row))), tags.td(bar(load_ms(row), heaviest), class_="bars")]
+            if loaded
+            else [],
             number(words.milliseconds(row.wall_ms)),
-            tags.td(bar(row.wall_ms, heaviest), class_="bars"),
+            [] if loaded else tags.td(bar(row.wall_ms, heaviest), class_="bars"),
             number(words.count(row.requests)),
             number(words.milliseconds(row.wall_ms / max(1, row.requests))),
             number(words.milliseconds(row.p95_ms)),
@@ -56,7 +68,13 @@ def endpoints_panel(top: Top, scope: Scope) -> Tag:
     ]
     columns = (
         Column("Endpoint"),
-        Column("Total time", number=True, hint="Wall time of all its requests together", beside=("bars",)),
+        *([Column("Load", number=True, hint=LOAD_HINT, beside=("bars",))] if loaded else []),
+        Column(
+            "Total time",
+            number=True,
+            hint="Wall time of all its requests together",
+            beside=() if loaded else ("bars",),
+        ),
         Column("Requests", number=True),
         Column("Mean", number=True),
         Column("p95", number=True, hint="95 of 100 requests took no longer"),
@@ -113,29 +131,35 @@ def _top_table(top: Top, scope: Scope) -> Tag:
     timed = top.dimension in ("endpoint", "statement")
     each = top.dimension in EACH
     own = "Self time" if top.dimension == "function" else "Total time"
-    columns = [Column(DIMENSIONS[top.dimension].removesuffix("s")), Column(own, number=True, beside=("bars",))]
+    loaded = any(load_ms(row) for row in top.rows)
+    columns = [Column(DIMENSIONS[top.dimension].removesuffix("s"))]
+    if loaded:
+        columns.append(Column("Load", number=True, hint=LOAD_HINT, beside=("bars",)))
+    columns.append(Column(own, number=True, beside=() if loaded else ("bars",)))
+    if top.dimension != "endpoint":
+        columns.append(Column("Calls", number=True, hint="Executions; not every profiler counts them"))
     columns += [
         Column("Requests", number=True),
         Column("Mean", number=True, hint="Per execution" if each else "Per request"),
     ]
-    if top.dimension != "endpoint":
-        columns.insert(2, Column("Calls", number=True, hint="Executions; not every profiler counts them"))
     if timed:
         kind = "executions" if each else "requests"
         columns += [Column(p, number=True, hint=f"{p[1:]} of 100 {kind} took no longer") for p in ("p50", "p95", "p99")]
     columns += [Column("Max", number=True), Column("CPU", number=True), Column("Errors", number=True)]
-    heaviest = max(row.wall_ms for row in top.rows)
-    rows = [_top_row(top, row, scope, heaviest, timed) for row in top.rows]
+    heaviest = max(load_ms(row) if loaded else row.wall_ms for row in top.rows)
+    rows = [_top_row(top, row, scope, heaviest, timed, loaded) for row in top.rows]
     return table(f"{DIMENSIONS[top.dimension]} by their time", columns, rows, "top")
 
 
-def _top_row(top: Top, row: TopRow, scope: Scope, heaviest: float, timed: bool) -> Tag:
+def _top_row(top: Top, row: TopRow, scope: Scope, heaviest: float, timed: bool, loaded: bool) -> Tag:
     times = row.executions if row.executions and top.dimension in EACH else row.requests
     cells = [
         tags.td(value_link(top.dimension, row.value, scope), class_="name"),
-        tags.td(words.milliseconds(row.wall_ms), class_="num strong"),
-        tags.td(bar(row.wall_ms, heaviest), class_="bars"),
+        tags.td(words.milliseconds(load_ms(row) if loaded else row.wall_ms), class_="num strong"),
+        tags.td(bar(load_ms(row) if loaded else row.wall_ms, heaviest), class_="bars"),
     ]
+    if loaded:
+        cells.append(number(words.milliseconds(row.wall_ms)))
     if top.dimension != "endpoint":
         cells.append(number(words.count(row.executions)))
     cells += [number(words.count(row.requests)), number(words.milliseconds(row.wall_ms / max(1, times)))]

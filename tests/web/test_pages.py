@@ -277,3 +277,20 @@ def test_links_keep_project_and_range() -> None:
     page = w.ask("/?project=shop&last=6h", session=w.session()).text
     assert 'href="/top?project=shop&amp;last=6h&amp;dimension=function"' in page
     assert 'href="/?project=blog&amp;last=6h"' in page
+
+
+@pytest.mark.parametrize("dimension", ["endpoint", "function"])
+def test_what_rows_are_ranked_by_comes_first(dimension: str) -> None:
+    """QUERY-01: where anything has a load, that is the first number and the bar; else wall time is."""
+    w = World()
+    w.store.tops[dimension] = [
+        top_row("waits little", running_s=3.0, blocked_s=1.0, wall_ms=5000.0),
+        top_row("waits long", running_s=1.0, wall_ms=90_000.0),
+    ]
+    loaded = w.ask(f"/top?dimension={dimension}", session=w.session()).text
+    assert re.findall(r"<th[^>]*>([A-Z][^<]*)<", loaded)[1] == "Load"
+    assert re.findall(r'<td class="num strong">([^<]+)<', loaded) == ["4.00\u202fs", "1.00\u202fs"]
+    w.store.tops[dimension] = [top_row("waits long", running_s=0.0, wall_ms=90_000.0)]
+    waited = w.ask(f"/top?dimension={dimension}", session=w.session()).text
+    assert ">Load<" not in waited
+    assert re.findall(r'<td class="num strong">([^<]+)<', waited) == ["90.0\u202fs"]
