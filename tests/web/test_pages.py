@@ -293,4 +293,4 @@ def test_what_rows_are_ranked_by_comes_first(dimension: str) -> None:
     w.store.tops[dimension] = [top_row("waits long", running_s=0.0, wall_ms=90_000.0)]
     waited = w.ask(f"/top?dimension={dimension}", session=w.session()).text
     assert ">Load<" not in waited
-    assert re.findall(r'<td class="num strong">([^<]+)<', waited) == ["90.0\u202fs"]
+    assert re.findall(r'<td class="num strong">([^<]+)<', waited) == ["1\u202fm 30\u202fs"]
