@@ -122,11 +122,24 @@ def _days(text: str) -> int:
     return days
 
 
+def _gigabytes(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        given = float(text)
+    except ValueError:
+        given = 0.0
+    if not limits.GIGABYTES_LEAST <= given < 2**30:
+        raise ValueError(f"a number of at least {limits.GIGABYTES_LEAST} is wanted, or nothing for no cap")
+    return given
+
+
 @attrs.frozen
 class RetentionSection:
     """`[retention]` in collector.ini."""
 
     days: int = option(limits.DAYS, _days)
+    gigabytes: float | None = option(None, _gigabytes)
 
 
 @attrs.frozen

@@ -76,8 +76,8 @@ UNSYNCED_BYTES = 8 * MIB
 """Written and not durable yet, held in memory in case an fsync fails: beyond it an append waits for one."""
 READABLE_BYTES = 4 * KIB
 """A bad block of a disk costs what is in it: the unit in which a file is read that cannot be read whole."""
-RECENT_IDS = 400_000
-"""Of the last 15 minutes, known at start: 3 MB, a third of a second, and minutes at any rate a host can do."""
+RECENT_IDS = 200_000
+"""Of the last 15 minutes, known at start: 1.6 MB, a fifth of a second, and some minutes at any rate a host can do."""
 JOURNAL_MB = 1024
 JOURNAL_LEAST_MB = 16
 """What one journal may take, by default and at least: four segments."""
@@ -279,6 +279,12 @@ BACKUP_PAGES = 1024
 RESERVE_BYTES = 16 * MIB
 """Kept in a file of its own on the collector's disk, to be given up when the disk is full: room for keys, log-ins and
 the sums of days that are dropped, which is what makes room for records again."""
+RESERVE_SHARE = 16
+"""On a small disk: one part of so many, instead."""
+DAYS_UNCAPPED = 2
+"""The newest days are kept whatever they take: a cap must not drop what a person is looking at."""
+GIGABYTES_LEAST = 0.1
+"""Smallest cap for all that is stored: below it an hour of one busy host does not fit."""
 SALVAGE_BATCH = 100
 """Records of a damaged file stored at once: live batches wait for no more than these."""
 SALVAGE_ROWS = 100_000

@@ -122,7 +122,15 @@ class App:
             cleaned = await self.cleanup.now()
         except Exception:  # noqa: BLE001 - the log has it; an answer never tells internals
             raise HttpProblem(503, "cleaning up failed; the collector's log says more") from None
-        return _json(request, {"success": True, "dropped": cleaned.dropped, "added_up": cleaned.added_up})
+        return _json(
+            request,
+            {
+                "success": True,
+                "dropped": cleaned.dropped,
+                "dropped_for_space": cleaned.dropped_for_space,
+                "added_up": cleaned.added_up,
+            },
+        )
 
     @app.route("/admin/backup", methods=["POST"])
     async def back_up(self, request: IRequest) -> bytes:

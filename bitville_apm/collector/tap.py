@@ -91,7 +91,9 @@ class Collector(service.Service):
         try:
             _make_directory(section.data)
             clock: Any = WallClock(self.reactor)
-            self._store = store = SqliteStore.open(section.data, clock, self.config.retention.days)
+            self._store = store = SqliteStore.open(
+                section.data, clock, self.config.retention.days, self.config.retention.gigabytes
+            )
             now = clock.seconds()
             ensure_local_key(store.main, section.data / "local.key", now)
             auth = Auth(store, clock, self.config.keys)

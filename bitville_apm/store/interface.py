@@ -147,9 +147,12 @@ class Statistics(Struct, frozen=True, kw_only=True):
 
 
 class Cleaned(Struct, kw_only=True):
-    """What cleaning up did: days (ISO dates) that were dropped, and days whose hours were added up."""
+    """What cleaning up did: days (ISO dates) that were dropped, because their time was over or for want of space, and
+    days whose hours were added up.
+    """
 
     dropped: list[str] = []
+    dropped_for_space: list[str] = []
     added_up: list[str] = []
 
 

@@ -31,11 +31,13 @@ from bitville_apm.store.sqlite.files import (
     days_in,
     flaw_of,
     is_damage,
+    is_full,
     number_of,
     open_reader,
     open_writer,
     remove_day,
 )
+from bitville_apm.store.sqlite.reserve import Reserve
 
 _log = Logger()
 _DAY_S = 86_400.0
@@ -54,10 +56,18 @@ class Keeper:
     now: Callable[[], float]
     let_go: Callable[[datetime.date], None]
     set_aside: Callable[[Damaged], None]
+    most_bytes: int | None = None
+    """What all day files together may take; over it the oldest go early."""
     steady: Callable[[], float] = time.monotonic
     stopping: bool = False
     """Set when the store stops: what is left is done after the next start."""
+    dropped_for_space: int = 0
+    """Days that went early, since the store began."""
+    reserve: Reserve = attrs.field(init=False)
     _doubted: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.reserve = Reserve.of(self.directory)
 
     def first_kept(self) -> datetime.date:
         """The oldest day for which records are taken."""
@@ -65,12 +75,26 @@ class Keeper:
             return self._first_kept(main, self._trusted(main))
 
     def clean_up(self) -> Cleaned:
-        """Add up days that are over, drop those whose time is over. Raises `sqlite3.Error`, `OSError`."""
+        """Add up days that are over, drop those whose time is over. Raises `sqlite3.Error`, `OSError`.
+
+        On a full disk the reserve is given up for it, and made again when there is room.
+        """
+        try:
+            return self._clean_up()
+        except (*SQL_ERRORS, OSError) as error:
+            if not is_full(error, self.directory) or not self.reserve.give_up():
+                raise
+            _log.warn("the disk is full: the reserve is given up so that days can be dropped")
+            return self._clean_up()
+        finally:
+            self.reserve.make()
+
+    def _clean_up(self) -> Cleaned:
         cleaned = Cleaned()
         with self._main() as main:
             trusted = self._trusted(main)
             first = self._first_kept(main, trusted)
-            self.let_go(first)
+            self._let_go(first)
             for date in sorted(days_in(self.directory)):
                 if self.stopping:
                     break
@@ -79,12 +103,42 @@ class Keeper:
                     cleaned.dropped.append(date.isoformat())
                 elif date < day_of(self.now()) and self._add_up(main, date):
                     cleaned.added_up.append(date.isoformat())
+            self._drop_for_space(main, cleaned)
             with _transaction(main):
                 hours.forget_before(main, number_of(day_of(trusted)) - limits.HOURS_KEPT_DAYS)
                 for table in ("damage", "dictionary"):
                     main.execute(f"DELETE FROM {table} WHERE day < ?", (number_of(first) - 1,))  # noqa: S608
             self._remove_set_aside(first)
+            main.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the store keeps main.db open: nobody else does it
         return cleaned
+
+    def _drop_for_space(self, main: sqlite3.Connection, cleaned: Cleaned) -> None:
+        """Drop the oldest days until the others are within the cap."""
+        days = dict(sorted(days_in(self.directory).items()))
+        sizes = {date: sum(part.stat().st_size for part in _parts(path)) for date, path in days.items()}
+        while self.most_bytes is not None and sum(sizes.values()) > self.most_bytes and not self.stopping:
+            if len(sizes) <= limits.DAYS_UNCAPPED:
+                break
+            date = next(iter(sizes))
+            del sizes[date]
+            self._let_go(date + datetime.timedelta(days=1))
+            self._drop(main, date)
+            _set_state(main, "dropped_for_space", (_state(main, "dropped_for_space") or 0) + 1)
+            _log.warn("day {day} went early: all days together take more than their cap", day=date.isoformat())
+            cleaned.dropped_for_space.append(date.isoformat())
+        self.dropped_for_space = int(_state(main, "dropped_for_space") or 0)
+
+    def _let_go(self, first: datetime.date) -> None:
+        """Have the writer close the days before one. While we have them open too, it does not move their write-ahead
+        logs into files that are about to go: on a full disk there is no room for that.
+        """
+        with contextlib.ExitStack() as stack:
+            for date, path in days_in(self.directory).items():
+                if date < first:
+                    with contextlib.suppress(*SQL_ERRORS):
+                        day = stack.enter_context(contextlib.closing(open_reader(path)))
+                        day.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            self.let_go(first)
 
     def _first_kept(self, main: sqlite3.Connection, trusted: float) -> datetime.date:
         first = day_of(trusted) - datetime.timedelta(days=self.days)
@@ -178,6 +232,11 @@ class Keeper:
     def _main(self) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(open_writer(self.directory / "main.db", "main")) as main:
             yield main
+
+
+def _parts(path: Path) -> list[Path]:
+    """A day's file and what SQLite keeps beside it."""
+    return [part for part in (path, Path(f"{path}-wal")) if part.exists()]
 
 
 def _state(main: sqlite3.Connection, name: str) -> float | None:

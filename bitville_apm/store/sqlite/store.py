@@ -68,8 +68,10 @@ class SqliteStore:
     _keeping_thread: ThreadPool
 
     @classmethod
-    def open(cls, directory: Path, reactor: Reactor, days: int = limits.DAYS) -> SqliteStore:
-        """Open the files and start the threads; `days` are kept. Blocks.
+    def open(
+        cls, directory: Path, reactor: Reactor, days: int = limits.DAYS, gigabytes: float | None = None
+    ) -> SqliteStore:
+        """Open the files and start the threads; `days` are kept, fewer where they take more than `gigabytes`. Blocks.
 
         Raises `StoreError` with one line that says what to do.
         """
@@ -84,6 +86,7 @@ class SqliteStore:
             reactor.seconds,
             lambda first: writer.do(lambda files: files.let_go(first)),
             lambda damage: writer.do(lambda files: files.set_aside(damage)),
+            None if gigabytes is None else int(gigabytes * 1e9),
         )
         files.let_go(keeper.first_kept())
         salvage = Salvage(
@@ -205,7 +208,7 @@ class SqliteStore:
         if self._writer.problem is not None:
             problems.append(f"the last batch was not stored: {self._writer.problem}")
         problems += told(self.directory)
-        days = []
+        days: list[dict[str, Any]] = []
         for date, path in days_in(self.directory).items():
             try:
                 days.append({"day": date.isoformat(), "bytes": path.stat().st_size})
@@ -217,6 +220,10 @@ class SqliteStore:
             "kind": "sqlite",
             "days": days,
             "stored": self._writer.stored,
+            "expired": self._writer.expired,
+            "bytes": sum(day["bytes"] for day in days),
+            "bytes_most": self._keeper.most_bytes,
+            "dropped_for_space": self._keeper.dropped_for_space,
         }
 
     def _ask(self, question: Callable[..., T], *arguments: object) -> Deferred[T]:

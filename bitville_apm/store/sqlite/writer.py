@@ -58,6 +58,8 @@ class Writer:
     """What kept the last commit from happening; None when it happened."""
     stored: int = 0
     """Records stored since the start."""
+    expired: int = 0
+    """Records refused since the start because their day is gone."""
     _queue: SimpleQueue[_Job | _Task | Deferred[None]] = attrs.field(factory=SimpleQueue)
     _over: bool = False
 
@@ -140,6 +142,7 @@ class Writer:
             return
         self._note(None)
         self.stored += sum(outcome == "stored" for batch in outcomes for outcome in batch)
+        self.expired += sum(outcome == "expired" for batch in outcomes for outcome in batch)
         for job, outcome in zip(group, outcomes, strict=True):
             self.reactor.callFromThread(job.done.callback, outcome)
 

@@ -1,0 +1,111 @@
+"""Row 11: the collector's disk is full (faults 11)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from bitville_apm.store.interface import NoSpace
+from bitville_apm.store.sqlite import SqliteStore
+from tests.store.contract import Open
+from tests.store.make import DAY, NOON, Pump, end
+from tests.store.test_keeping import clean, days_of, later
+from tests.store.test_sqlite_contract import sqlite_in
+from tests.tools import require
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MiB."""
+    require("mount", "umount")
+    if os.geteuid() != 0:
+        pytest.skip("not run: mounting a small disk needs root")
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", place], check=True)
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def fill(path: Path) -> None:
+    """Take the disk's last byte."""
+    with pytest.raises(OSError, match="No space"):
+        path.write_bytes(bytes(100 << 20))
+    with path.open("ab", buffering=0) as file:
+        try:
+            while file.write(b"x"):
+                pass
+        except OSError:
+            return
+
+
+def test_a_full_disk_until_retention_frees_it(tmp_path: Path, disk: Path) -> None:
+    """Faults 11: on a full disk batches are refused whole and questions are answered; when a day's time is over it is
+    dropped although not one more byte fits, its hours stay, and records are taken again; 0 lost, the files are whole.
+    """
+    noise, n = os.urandom(60_000).hex(), 0
+    stored: dict[str, float] = {}
+    with sqlite_in(disk) as opened:
+        clean(opened)
+        assert (disk / "reserve").stat().st_size > 0
+
+        def write(at: float) -> None:
+            nonlocal n
+            n += 1
+            batch = [end(at=at, body={"context": noise[i + n :]}) for i in range(5)]
+            assert opened.write(*batch) == ["stored"] * 5
+            stored.update({arrival.id: at for arrival in batch})
+
+        for _ in range(8):
+            write(NOON - 7 * DAY)
+        while opened.store.health()["ok"]:
+            with suppress(NoSpace):
+                write(NOON)
+        fill(disk / "ballast")
+        with pytest.raises(NoSpace):
+            write(NOON)
+        assert opened.store.health()["ok"] is False
+        assert len(opened.search(limit=100)) == min(100, len(stored))
+        later(opened, DAY)
+        assert days_of(disk) == ["20270115"]
+        kept = {id for id, at in stored.items() if at == NOON}
+        assert opened.top(end=NOON - 6 * DAY)[0].requests == len(stored) - len(kept)
+        write(NOON)
+        assert opened.store.health()["ok"] is True
+        assert {row.id for page in opened.pages(None, limit=100) for row in page} == kept | set(list(stored)[-5:])
+    shutil.copytree(disk, tmp_path / "copy")  # looking at them takes room too
+    for path in (tmp_path / "copy").glob("*.db"):
+        db = sqlite3.connect(path)
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        db.close()
+
+
+def test_days_over_the_cap_go_early(tmp_path: Path) -> None:
+    """design 6: with `gigabytes` the oldest days go early, never the newest two, with their hours kept; /ready counts
+    them, a record for one of them is expired, and both stay so after a restart.
+    """
+    noise = os.urandom(20_000).hex()
+    pump = Pump()
+    for _ in range(2):
+        store = SqliteStore.open(tmp_path, pump, 7, 0.002)
+        opened = Open(store, pump)
+        opened.write(*(end(at=NOON - n * DAY, body={"context": noise[i * 50 :]}) for n in range(5) for i in range(20)))
+        clean(opened)
+        assert "20270115" in days_of(tmp_path)
+        assert "20270114" in days_of(tmp_path)
+        assert "20270111" not in days_of(tmp_path)
+        health = store.health()
+        assert health["dropped_for_space"] == 5 - len(days_of(tmp_path)) > 0
+        assert opened.write(end(at=NOON - 4 * DAY)) == ["expired"]
+        assert store.health()["expired"] > 0
+        assert sum(row.requests for row in opened.top()) >= 100
+        pump.ask(Deferred.fromCoroutine(store.close()))
+    assert len(days_of(tmp_path)) >= 2
