@@ -9,12 +9,14 @@ php:php8.2-cli
 php-fpm8.2:php8.2-fpm
 nginx:nginx-light
 supervisord:supervisor
+mariadbd:mariadb-server-core
 chromium:chromium
 logrotate:logrotate
 systemd-analyze:systemd
 "
-# Without a command of their own: PHP extensions.
-EXTENSIONS="php8.2-sqlite3 php-excimer php-tideways php8.2-xdebug"
+# Without a command of their own: PHP extensions and libraries.
+EXTENSIONS="php8.2-sqlite3 php8.2-mysql php8.2-pgsql php-excimer php-tideways php8.2-xdebug
+    php-illuminate-database php-illuminate-events php-doctrine-dbal"
 
 PATH="$PATH:/usr/sbin:/sbin"
 missing=""

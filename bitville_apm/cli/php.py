@@ -1,6 +1,6 @@
 """`bitville php`: puts the PHP client where pools can read it, takes it away, and switches it off and on.
 
-A page must never die of this. So an installed client is two files per version, whose name tells their content, and
+A page must never die of this. So an installed client is a few files per version, whose name tells their content, and
 `listener.php` names the one in force: a pool sees the old version whole or the new one whole. What
 `auto_prepend_file` names is a stub that upgrades leave alone.
 """
@@ -31,6 +31,9 @@ STUB, LISTENER, CHAIN, OFF = "prepend.php", "listener.php", "chain.php", "off"
 STUB_MARK = "The stub for auto_prepend_file. Upgrades never touch it."
 CLASSES = "/src/begin.php"
 """How listener.php names what it loads; an installed one names a file of those classes."""
+
+EXTRAS = ("mediawiki", "doctrine")
+"""Files of src/ that are loaded only for those applications."""
 
 INI = Path("/etc/bitville-apm/profiling.ini")
 
@@ -155,21 +158,44 @@ def classes(name: str) -> str:
     order = (SOURCE / "src" / f"{name}.php").read_text().split("$classes = [", 1)[1].split("];", 1)[0]
     parts = []
     for found in re.findall(r"'(\w+)'", order):
-        code = (SOURCE / "src" / f"{found}.php").read_text().removeprefix("<?php\n")
+        code = _body(SOURCE / "src" / f"{found}.php")
         code = code.replace("declare(strict_types=1);\n", "", 1).replace("namespace BitvilleApm;\n", "", 1)
-        if found in ("Pdo", "PdoStatement"):
-            code = f"if (class_exists('PDO', false)) {{\n{code}}}\n"
+        extension = re.match("Pdo|Mysqli", found)
+        if extension:
+            code = f"if (class_exists('{extension[0]}', false)) {{\n{code}}}\n"
         parts.append(f"namespace BitvilleApm {{\n{code}}}\n")
     return "".join(parts)
 
 
-def whole() -> tuple[str, str, str]:
-    """What a request needs at once, what it needs later, and the name of both, which tells their content."""
-    helpers = (SOURCE / "helpers.php").read_text().removeprefix("<?php\n")
-    begin, rest = classes("begin"), f"<?php\n{classes('rest')}namespace {{\nreturn true;\n}}\n"
-    name = hashlib.sha256((begin + helpers + rest).encode()).hexdigest()[:12]
-    begin = begin.replace("'/rest.php'", f"'/rest-{name}.php'", 1)
-    return f"<?php\n{begin}namespace {{\n{helpers}\nreturn true;\n}}\n", rest, name
+def whole() -> tuple[str, dict[str, str]]:
+    """The client as a few files: the name of this version, which tells their content, and text by kind.
+
+    `client` is what a request needs at once; it names the others.
+    """
+    texts = {
+        "client": "<?php\n"
+        + classes("begin")
+        + "namespace {\n"
+        + _body(SOURCE / "helpers.php")
+        + "\nreturn true;\n}\n",
+        "rest": "<?php\n" + classes("rest") + "namespace {\nreturn true;\n}\n",
+    }
+    for extra in EXTRAS:
+        texts[extra] = (SOURCE / "src" / f"{extra}.php").read_text()
+    name = hashlib.sha256("".join(texts.values()).encode()).hexdigest()[:12]
+    for kind in texts:
+        texts["client"] = texts["client"].replace(f"'/{kind}.php'", f"'/{kind}-{name}.php'")
+        texts["rest"] = texts["rest"].replace(f"'/{kind}.php'", f"'/{kind}-{name}.php'")
+    return name, texts
+
+
+def _body(path: Path) -> str:
+    return path.read_text().removeprefix("<?php\n")
+
+
+def versioned(folder: Path) -> list[Path]:
+    """The files of all versions that are there."""
+    return [path for kind in ("client", "rest", *EXTRAS) for path in folder.glob(f"{kind}-*.php")]
 
 
 def put(path: Path, text: str) -> None:
@@ -189,7 +215,7 @@ def put(path: Path, text: str) -> None:
 
 def copy_to(folder: Path, stub: bool) -> None:
     """The client into its folder; what is there keeps serving pages meanwhile."""
-    begin, rest, name = whole()
+    name, texts = whole()
     client = f"client-{name}.php"
     listener = (SOURCE / LISTENER).read_text()
     if listener.count(CLASSES) != 1:
@@ -200,12 +226,12 @@ def copy_to(folder: Path, stub: bool) -> None:
         folder.mkdir(parents=True)
         folder.chmod(0o755)
     # The listener after what it names. OPcache may show pools the one before for some seconds.
-    put(folder / f"rest-{name}.php", rest)
-    put(folder / client, begin)
+    for kind, text in texts.items():
+        put(folder / f"{kind}-{name}.php", text)
     put(current, listener.replace(CLASSES, f"/{client}"))
     if stub or not (folder / STUB).exists():
         put(folder / STUB, (SOURCE / STUB).read_text())
-    for old in [*folder.glob("client-*.php"), *folder.glob("rest-*.php")]:
+    for old in versioned(folder):
         version = old.stem.partition("-")[2]
         if version != name and f"client-{version}.php" not in before:
             old.unlink()
@@ -274,7 +300,7 @@ def _uninstall(given: argparse.Namespace) -> int:
             f"auto_prepend_file still names it in {places}: without it PHP answers every page with nothing. Take that "
             f"line out{back}, reload PHP-FPM, then uninstall"
         )
-    for path in (folder / LISTENER, *folder.glob("client-*.php"), *folder.glob("rest-*.php"), folder / OFF):
+    for path in (folder / LISTENER, *versioned(folder), folder / OFF):
         path.unlink(missing_ok=True)
     lines = [f"The client in {folder} is removed."]
     if given.stub:

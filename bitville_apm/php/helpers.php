@@ -77,6 +77,32 @@ if (!function_exists('bitville_apm_external')) {
     }
 }
 
+if (!function_exists('bitville_apm_attach_sql')) {
+    /**
+     * Listens to the statements of a framework: Laravel's `db`, Doctrine's Configuration, Phalcon's container or `db`.
+     * Answers whether it is one of those.
+     */
+    function bitville_apm_attach_sql($it): bool
+    {
+        return \BitvilleApm\Client::quietly(static function () use ($it) {
+            return \BitvilleApm\Client::rest() && \BitvilleApm\Frameworks::attach($it);
+        }) === true;
+    }
+}
+
+if (!function_exists('bitville_apm_sql')) {
+    /** Notes a statement, with its literals, that took $ms milliseconds and has just ended. */
+    function bitville_apm_sql($statement, $ms, $failed = false): void
+    {
+        \BitvilleApm\Client::quietly(static function () use ($statement, $ms, $failed) {
+            $sql = \BitvilleApm\Client::sql('helper');
+            if ($sql !== null && is_scalar($statement) && is_numeric($ms) && $ms >= 0 && $ms < 1e12) {
+                (new \BitvilleApm\Connection([]))->took($sql, (string) $statement, (int) ($ms * 1e6), (bool) $failed);
+            }
+        });
+    }
+}
+
 if (!function_exists('bitville_apm_begin')) {
     /** Begins a job of a long-running worker by hand. What was being measured before, ends. */
     function bitville_apm_begin($name): void

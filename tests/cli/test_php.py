@@ -58,7 +58,9 @@ def test_install(etc: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> N
     names = sorted(path.name for path in home.iterdir())
     assert [re.sub(r"-[0-9a-f]{12}\.", "-*.", name) for name in names] == [
         "client-*.php",
+        "doctrine-*.php",
         "listener.php",
+        "mediawiki-*.php",
         "prepend.php",
         "rest-*.php",
     ]

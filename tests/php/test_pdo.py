@@ -162,7 +162,7 @@ def test_detail_has_a_budget(site: Site) -> None:
     assert end["sql"]["n"] == 401
     assert end["sql"]["truncated"] is True
     assert 1 <= len(end["sql"]["queries"]) < 400
-    assert {"sql", "sql_stack"} <= set(end["sampled_down"])
+    assert "sql" in end["sampled_down"]
     assert end["sql"]["queries"][-1]["sql"] == "select late"
     assert end["sql"]["queries"][-1]["stack"]
 
@@ -178,7 +178,7 @@ def test_short_records_add_up_by_shape(site: Site) -> None:
 def test_connections_are_listed_once(site: Site) -> None:
     """PHP-06: each statement names its connection; a password in the DSN is not part of it."""
     code = """
-    $f = ['BitvilleApm\\\\PdoConnection', 'facts'];
+    $f = ['BitvilleApm\\\\Connection', 'facts'];
     echo json_encode([
         $f('mysql:host=db1;port=3307;dbname=shop;charset=utf8', 'joe'),
         $f('mysql:unix_socket=/run/my.sock;dbname=shop', null),

@@ -95,11 +95,18 @@ final class Client
         return self::$config;
     }
 
-    /** Where statements are noted; null when nobody wants them. */
-    public static function sql(): ?Sql
+    /** Where the statements of a source are noted (`pdo`, `mysqli` …); null when nobody wants them. */
+    public static function sql(string $source): ?Sql
     {
         $request = self::request();
-        return $request === null ? null : $request->sql();
+        return $request === null ? null : $request->sql($source);
+    }
+
+    /** What to put in front of a statement of the client's own classes: the correlation, if it is wanted (PHP-12). */
+    public static function comment(): string
+    {
+        $request = self::request();
+        return $request === null || !self::$config->sqlComment ? '' : '/* correlation:' . $request->id() . ' */ ';
     }
 
     /** Begins a job of a worker by hand; what was being measured before ends here. */

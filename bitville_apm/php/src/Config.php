@@ -35,6 +35,8 @@ final class Config
         'memory_tracking' => ['memory', 'flag'],
         'sql_capture_enabled' => ['sql', 'flag'],
         'sql_capture_method' => ['sqlMethod', 'choice', 'auto', 'pdo', 'both', 'phalcon', 'none'],
+        'correlation_via_application_name' => ['applicationName', 'flag'],
+        'correlation_via_sql_comment' => ['sqlComment', 'flag'],
         'sql_stack_trace' => ['sqlStack', 'flag'],
         'sql_stack_trace_limit' => ['sqlStackFrames', 'number', 0, 20],
         'request_metadata_enabled' => ['metadata', 'flag'],
@@ -60,6 +62,8 @@ final class Config
     public $memory = true;
     public $sql = true;
     public $sqlMethod = 'auto';
+    public $applicationName = true;
+    public $sqlComment = false;
     public $sqlStack = true;
     public $sqlStackFrames;
     public $metadata = true;
@@ -102,7 +106,7 @@ final class Config
             $how = self::KEYS[$key];
             $config->{$how[0]} = self::read($value, $how, $config->{$how[0]});
         }
-        $config->sql = $config->sql && $config->sqlMethod !== 'none' && $config->sqlMethod !== 'phalcon';
+        $config->sql = $config->sql && $config->sqlMethod !== 'none';
         $config->deadlineMs = min($config->deadlineMs, Limits::DEADLINE_MS);
         $config->spoolAgeS = min($config->spoolAgeS, Limits::SPOOL_AGE_S);
         $config->sqlStack = $config->sqlStack && $config->sqlStackFrames > 0;
@@ -136,6 +140,14 @@ final class Config
             : self::environment('BITVILLE_APM_PROJECT');
         $project = $own !== '' ? $own : $set;
         return preg_match('/^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/D', $project) === 1 ? $project : 'php';
+    }
+
+    /** Whether `sql_capture_method` takes the statements of a source. */
+    public function takes(string $source): bool
+    {
+        $method = $this->sqlMethod;
+        return $method === 'auto' || $method === $source
+            || $method === 'both' && ($source === 'pdo' || $source === 'phalcon');
     }
 
     /** An environment variable, also where getenv() is disabled; empty when unset. */

@@ -58,7 +58,11 @@ final class Limits
     const QUERIES_BYTES = 1048576;
     const STATEMENT_BYTES = 16384;
     const STACK_FRAMES = 5;
+    /** Frames of libraries looked through for those. */
+    const STACK_LIBRARIES = 30;
     const SLOW_MS = 100;
+    /** WordPress' own list of statements is emptied beyond this, where it is kept for us alone. */
+    const SAVED_QUERIES = 50;
     /** Hosts called, listed in one record; all calls are counted. */
     const CALLS = 100;
     /** Values added by bitville_apm_add_context(). */

@@ -26,10 +26,10 @@ class Pdo extends \PDO
     }
 
     /** As the record lists it; made when a statement is noted first. */
-    private function connection(): PdoConnection
+    private function connection(): Connection
     {
         if ($this->connection === null) {
-            $this->connection = new PdoConnection($this->dsn, $this->user);
+            $this->connection = new Connection(Connection::facts($this->dsn, $this->user));
         }
         return $this->connection;
     }
@@ -38,30 +38,31 @@ class Pdo extends \PDO
     #[\ReturnTypeWillChange]
     public function query(...$arguments)
     {
-        $sql = Client::sql();
+        $sql = Client::sql('pdo');
         if ($sql === null) {
             return parent::query(...$arguments);
         }
         $result = false;
         $began = hrtime(true);
         try {
-            return $result = parent::query(...$arguments);
+            $text = array_shift($arguments);
+            return $result = parent::query(Client::comment() . $text, ...$arguments);
         } finally {
-            $this->connection()->note($sql, (string) reset($arguments), $began, $result === false);
+            $this->connection()->note($sql, (string) $text, $began, $result === false);
         }
     }
 
     #[\ReturnTypeWillChange]
     public function exec($statement)
     {
-        $sql = Client::sql();
+        $sql = Client::sql('pdo');
         if ($sql === null) {
             return parent::exec($statement);
         }
         $result = false;
         $began = hrtime(true);
         try {
-            return $result = parent::exec($statement);
+            return $result = parent::exec(Client::comment() . $statement);
         } finally {
             $this->connection()->note($sql, (string) $statement, $began, $result === false);
         }
@@ -70,7 +71,7 @@ class Pdo extends \PDO
     #[\ReturnTypeWillChange]
     public function prepare($query, $options = [])
     {
-        $sql = Client::sql();
+        $sql = Client::sql('pdo');
         if ($sql === null) {
             return parent::prepare($query, $options);
         }
@@ -85,7 +86,7 @@ class Pdo extends \PDO
         $result = false;
         $began = hrtime(true);
         try {
-            return $result = parent::prepare($query, $options);
+            return $result = parent::prepare(Client::comment() . $query, $options);
         } finally {
             if ($result === false) {
                 $this->connection()->note($sql, (string) $query, $began, true);
@@ -114,7 +115,7 @@ class Pdo extends \PDO
     /** A COMMIT is where a database waits for its disk: no smaller than any other statement. */
     private function transaction(string $statement)
     {
-        $sql = Client::sql();
+        $sql = Client::sql('pdo');
         $result = false;
         $began = $sql === null ? 0 : hrtime(true);
         try {

@@ -7,7 +7,7 @@ class PdoStatement extends \PDOStatement
     private $connection;
     private $bound = [];
 
-    protected function __construct(PdoConnection $connection)
+    protected function __construct(Connection $connection)
     {
         $this->connection = $connection;
     }
@@ -15,7 +15,7 @@ class PdoStatement extends \PDOStatement
     #[\ReturnTypeWillChange]
     public function execute($params = null)
     {
-        $sql = Client::sql();
+        $sql = Client::sql('pdo');
         if ($sql === null) {
             return parent::execute($params);
         }

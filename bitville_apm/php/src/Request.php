@@ -13,6 +13,7 @@ final class Request
     private $profiler;
     private $meter;
     private $budget;
+    private $application;
 
     /** Null until a statement is noted. */
     private $sql;
@@ -64,7 +65,7 @@ final class Request
         $this->route = $job === null ? null : $this->uri;
         $this->budget = new Budget($this->startNs);
         $this->transport = new Transport($config);
-        $this->begin($loadedNs);
+        $this->begin($loadedNs, $job === null);
     }
 
     /** An application that ends in exit() within its own shutdown function: destructors still run. */
@@ -77,7 +78,7 @@ final class Request
         }
     }
 
-    private function begin(int $loadedNs): void
+    private function begin(int $loadedNs, bool $starting): void
     {
         // Without an agent the line is not even built, and nobody looks at this process meanwhile: then the cheaper
         // clock will do. To begin a request must cost next to nothing.
@@ -86,6 +87,7 @@ final class Request
         if ($open) {
             $this->transport->post($this->beginLine());
         }
+        $this->application = new Application($this->config, $this->facts->script(), $this->id, $starting);
         $this->profiler = $this->chosen();
         $this->profiler->start();
         $this->ownNs = $this->beganNs = hrtime(true) - $loadedNs;
@@ -137,9 +139,12 @@ final class Request
     }
 
     /** Where statements are noted; null when nobody wants them. */
-    public function sql(): ?Sql
+    public function sql(string $source): ?Sql
     {
-        if ($this->sql === null && $this->config->sql && Client::rest()) {
+        if (!$this->config->sql || !$this->config->takes($source)) {
+            return null;
+        }
+        if ($this->sql === null && Client::rest()) {
             $this->sql = new Sql($this->config, $this->startNs, $this->budget);
         }
         return $this->sql;
@@ -219,6 +224,10 @@ final class Request
             'peak_bytes' => memory_get_peak_usage(),
             'current_bytes' => memory_get_usage(),
         ];
+        $uncaptured = $this->application->uncaptured($this->sql);
+        if ($uncaptured > 0 && ($sql = $this->sql('mysqli')) !== null) {
+            $sql->count($uncaptured);
+        }
         $this->ownNs += hrtime(true) - $stoppedNs;
         if (!$byHand) {
             $this->noteFatal();

@@ -9,6 +9,9 @@ namespace BitvilleApm;
  */
 final class Sql
 {
+    /** Where a file is not the application's own. */
+    const LIBRARY = '#/(?:vendor|rdbms|Illuminate|Doctrine|wp-includes/(?:class-wpdb|wp-db|class-wp-hook|plugin)\.php)(?:/|$)#';
+
     const FAILED_REDACTION = '[SQL REDACTION FAILED]';
 
     private $config;
@@ -18,6 +21,7 @@ final class Sql
     private $budget;
 
     private $n = 0;
+    private $byDriver = [];
     private $ns = 0;
     private $failed = 0;
     private $slow = 0;
@@ -62,6 +66,8 @@ final class Sql
         $began = hrtime(true);
         $slow = $ns >= Limits::SLOW_MS * 1000000;
         $this->n++;
+        $driver = isset($this->connections[$connection]['driver']) ? $this->connections[$connection]['driver'] : '';
+        $this->byDriver[$driver] = $this->ofDriver($driver) + 1;
         $this->ns += $ns;
         $this->failed += (int) $failed;
         $this->slow += (int) $slow;
@@ -85,6 +91,19 @@ final class Sql
             $this->repeat($sql, $ns, $failed, $connection);
         }
         $this->budget->spend(hrtime(true) - $began);
+    }
+
+    /** Counts executions that were seen by their number alone. */
+    public function count(int $executions): void
+    {
+        $this->n += $executions;
+        $this->truncated = true;
+    }
+
+    /** Executions on connections of one driver so far. */
+    public function ofDriver(string $driver): int
+    {
+        return isset($this->byDriver[$driver]) ? $this->byDriver[$driver] : 0;
     }
 
     /** Beyond the bound: added up with an earlier execution of the same text, else only counted. */
@@ -116,12 +135,15 @@ final class Sql
         return $sql;
     }
 
-    /** The application's frames that led here, innermost first, without arguments. */
+    /**
+     * The application's frames that led here, innermost first, without arguments: without those of its libraries,
+     * but for the innermost ones where there is nothing else.
+     */
     private function stack(): array
     {
         $most = $this->config->sqlStackFrames;
-        $frames = debug_backtrace(DEBUG_BACKTRACE_IGNORE_ARGS, $most + 6);
-        $out = [];
+        $frames = debug_backtrace(DEBUG_BACKTRACE_IGNORE_ARGS, $most + Limits::STACK_LIBRARIES);
+        $own = $all = [];
         foreach ($frames as $i => $frame) {
             if (!isset($frame['file']) || strncmp($frame['file'], __DIR__, strlen(__DIR__)) === 0) {
                 continue;
@@ -129,12 +151,16 @@ final class Sql
             // A frame says where a call was made; the function that made it is that of the next frame.
             $by = isset($frames[$i + 1]) ? $frames[$i + 1] : ['function' => ''];
             $name = (isset($by['class']) ? $by['class'] . $by['type'] : '') . $by['function'];
-            $out[] = rtrim($frame['file'] . ':' . $frame['line'] . ' ' . $name);
-            if (count($out) === $most) {
-                break;
+            $line = rtrim($frame['file'] . ':' . $frame['line'] . ' ' . $name);
+            $all[] = $line;
+            if (preg_match(self::LIBRARY, $frame['file']) === 0) {
+                $own[] = $line;
+                if (count($own) === $most) {
+                    break;
+                }
             }
         }
-        return $out;
+        return $own !== [] ? $own : array_slice($all, 0, $most);
     }
 
     /** The `sql` of an end record without any statement, for when there is no memory for more. */

@@ -9,10 +9,12 @@
 return (static function () {
     $classes = [
         'Limits', 'Config', 'Client', 'Redactor', 'UserAgent', 'Facts', 'Meter', 'Budget', 'Profiler',
-        'NoProfiler', 'ExcimerProfiler', 'Transport', 'Request', 'PdoStatement', 'Pdo',
+        'NoProfiler', 'ExcimerProfiler', 'Transport', 'Application', 'Request',
+        'PdoStatement', 'Pdo', 'MysqliStatement', 'Mysqli',
     ];
     foreach ($classes as $class) {
-        if (($class === 'Pdo' || $class === 'PdoStatement') && !class_exists('PDO', false)) {
+        if (strncmp($class, 'Pdo', 3) === 0 && !class_exists('PDO', false)
+            || strncmp($class, 'Mysqli', 6) === 0 && !class_exists('mysqli', false)) {
             continue;
         }
         if ((include __DIR__ . '/' . $class . '.php') === false) {

@@ -2,8 +2,8 @@
 /** The classes that a request needs at its end or when it uses them; see begin.php. Returns whether all are there. */
 return (static function () {
     $classes = [
-        'XhprofProfiler', 'Stacks', 'Sql', 'Statement', 'PdoConnection', 'Record', 'Markers', 'Spool',
-        'Handover', 'AfterAll',
+        'XhprofProfiler', 'Stacks', 'Sql', 'Statement', 'Connection', 'Record', 'Markers', 'Spool',
+        'Handover', 'AfterAll', 'WordPress', 'Pgsql', 'Frameworks',
     ];
     foreach ($classes as $class) {
         // Without Statement.php statements are not sent; without any other file nothing works.

@@ -1,22 +1,32 @@
 <?php
 namespace BitvilleApm;
 
-/** One PDO connection as the record lists it, and the way from its statements to the request's log. */
-final class PdoConnection
+/** One connection to a database as the record lists it, and the way from its statements to the request's log. */
+final class Connection
 {
-    private $facts;
+    private $facts = [];
 
-    public function __construct(string $dsn, ?string $user)
+    /** @param array $facts driver, host, port, database, user: those that are known */
+    public function __construct(array $facts)
     {
-        $this->facts = self::facts($dsn, $user);
+        foreach ($facts as $name => $fact) {
+            if (is_scalar($fact) && (string) $fact !== '') {
+                $this->facts[$name] = substr((string) $fact, 0, $name === 'database' ? Limits::STRING : Limits::KEY);
+            }
+        }
     }
 
     /** Notes one execution that began at $began (hrtime) and ends now. */
     public function note(Sql $sql, string $text, int $began, bool $failed, ?int $variables = null): void
     {
-        $ns = hrtime(true) - $began;
+        $this->took($sql, $text, hrtime(true) - $began, $failed, $variables);
+    }
+
+    /** Notes one execution that took $ns and has just ended. */
+    public function took(Sql $sql, string $text, int $ns, bool $failed, ?int $variables = null): void
+    {
         try {
-            $sql->add($text, $began, $ns, $failed, $sql->connection($this->facts), $variables);
+            $sql->add($text, hrtime(true) - $ns, $ns, $failed, $sql->connection($this->facts), $variables);
         } catch (\Throwable $e) {
             // The statement ran; that is what counts for the application.
         }

@@ -1,0 +1,429 @@
+"""Statements seen without a line changed, or with one: mysqli, WordPress, MediaWiki, Laravel, Doctrine, Phalcon.
+
+Against a real MariaDB, the real Laravel and the real Doctrine; WordPress and Phalcon are played by what they promise to
+those who extend them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.php.peer import PATIENCE_S, Site, base_options
+from tests.tools import require
+
+MYSQL = ("mysqlnd", "mysqli", "pdo", "pdo_mysql")
+SHARE = Path("/usr/share/php")
+
+
+@pytest.fixture(scope="module")
+def mysql() -> Iterator[str]:
+    """The socket of a MariaDB without passwords, with a database `shop`."""
+    require("php", "mariadbd")
+    if len(base_options(MYSQL)) == len(base_options(("pdo",))):
+        require("php-mysql")
+    with tempfile.TemporaryDirectory(prefix="bv", ignore_cleanup_errors=True) as root:
+        data = Path(root) / "data"
+        data.mkdir()
+        (data / "shop").mkdir()
+        path = f"{root}/s"
+        options = [f"--datadir={data}", f"--socket={path}", f"--pid-file={root}/pid", "--user=root"]
+        server = subprocess.Popen(
+            ["mariadbd", "--no-defaults", "--skip-grant-tables", "--skip-networking", *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            deadline = time.monotonic() + 3 * PATIENCE_S
+            while not os.path.exists(path):
+                assert server.poll() is None, "mariadbd did not start"
+                assert time.monotonic() < deadline, "mariadbd does not listen"
+                time.sleep(0.05)
+            yield path
+        finally:
+            server.kill()
+            server.wait()
+
+
+def run(site: Site, code: str, extensions: tuple[str, ...] = MYSQL, **settings: object) -> tuple[str, dict[str, Any]]:
+    """What a script prints, and its whole record."""
+    site.configure(None, **{"profiling_threshold_ms": 0, **settings})
+    with site.agent() as agent:
+        done = site.run(code, extensions=extensions)
+        assert done.stderr == b"", done.stderr
+        return done.stdout.decode(), agent.one("end")
+
+
+def texts(end: dict[str, Any]) -> list[str]:
+    return [query["sql"] for query in end["sql"]["queries"]]
+
+
+def connect(path: str, named: str = "mysqli") -> str:
+    return f"$d = new {named}(null, 'root', '', 'shop', null, '{path}');"
+
+
+# --- mysqli ----------------------------------------------------------------------------------------------------
+
+OURS = "BitvilleApm\\Mysqli"
+
+
+def test_mysqli_with_one_line(site: Site, mysql: str) -> None:
+    """PHP-06: `new \\BitvilleApm\\Mysqli`: queries and prepared statements with their values' number, and failures."""
+    code = """
+    mysqli_report(MYSQLI_REPORT_OFF);
+    $d->query('select 1'); $d->real_query("select 'secret'"); $d->store_result();
+    $s = $d->prepare('select ?, ?'); $s->bind_param('is', $i, $t); $i = 7; $t = 'secret'; $s->execute(); $s->close();
+    $d->query('nonsense'); var_dump($d->prepare('more nonsense'), $d->errno);
+    """
+    out, end = run(site, connect(mysql, OURS) + code)
+    assert out == "bool(false)\nint(1064)\n"
+    sql = end["sql"]
+    assert texts(end) == ["select ?", "select ?", "select ?, ?", "nonsense", "more nonsense"]
+    assert [query.get("failed", 0) for query in sql["queries"]] == [0, 0, 0, 1, 1]
+    assert sql["queries"][2]["vars"] == 2
+    assert sql["connections"] == [{"driver": "mysql", "host": mysql, "database": "shop", "user": "root"}]
+    assert "secret" not in json.dumps(end)
+
+
+SAME_MYSQLI = """
+function show($what) { echo json_encode($what), "\\n"; }
+foreach ([MYSQLI_REPORT_OFF, MYSQLI_REPORT_ERROR | MYSQLI_REPORT_STRICT] as $mode) {
+    mysqli_report($mode);
+    $all = ['select 1 as a', 'nonsense', 'create table if not exists t (a int)', 'insert into t values (1), (2)'];
+    foreach ($all as $sql) {
+        try {
+            $r = $d->query($sql);
+            show([is_object($r) ? $r->fetch_all() : $r, $d->affected_rows, $d->errno, $d->error]);
+        } catch (Throwable $e) { show([get_class($e), $e->getMessage(), $e->getCode()]); }
+        try {
+            $s = $d->prepare($sql);
+            show([is_object($s) ? [$s->execute(), $s->errno, $s->field_count] : $s, $d->errno, $d->error]);
+            if (is_object($s)) { $s->close(); }
+        } catch (Throwable $e) { show([get_class($e), $e->getMessage(), $e->getCode()]); }
+    }
+    $s = $d->prepare('select ? + 1'); show($s->execute([41])); show($s->get_result()->fetch_row()); $s->close();
+    show(mysqli_fetch_row(mysqli_query($d, 'select 5')));
+}
+$d->query('drop table t');
+"""
+
+
+@pytest.mark.parametrize("enabled", [0, 1])
+def test_the_same_as_mysqli(site: Site, mysql: str, enabled: int) -> None:
+    """PHP-13: results, errors and exceptions are mysqli's own, with profiling on and off."""
+    site.configure(profiling_enabled=enabled)
+    said = [
+        site.run(connect(mysql, name) + SAME_MYSQLI, extensions=MYSQL, client=name == OURS) for name in ("mysqli", OURS)
+    ]
+    assert said[0].stdout.count(b"\n") == 22
+    assert (said[0].stdout, said[0].stderr) == (said[1].stdout, said[1].stderr)
+
+
+def test_mysqli_without_a_change_is_counted(site: Site, mysql: str) -> None:
+    """PHP-06: statements that no source sees are counted all the same, and the record says that it has no more."""
+    code = "for ($i = 0; $i < 5; $i++) mysqli_query($d, 'select 1');"
+    code += "$s = $d->prepare('select ?'); $s->execute([1]); $s->execute([2]);"
+    _, end = run(site, connect(mysql) + code)
+    assert end["sql"]["n"] == 7
+    assert end["sql"]["truncated"] is True
+    assert end["sql"]["queries"] == []
+    _, end = run(site, connect(mysql) + code, sql_capture_method="pdo")
+    assert "sql" not in end
+
+
+def test_what_is_seen_is_not_counted_again(site: Site, mysql: str) -> None:
+    """PHP-06: of statements by our class and by mysqli's functions on it, each counts once."""
+    _, end = run(
+        site, connect(mysql, OURS) + "$d->query('select 1'); mysqli_query($d, 'select 2'); $d->query('select 3');"
+    )
+    assert end["sql"]["n"] == 3
+    assert len(end["sql"]["queries"]) == 2
+
+
+# --- WordPress ---------------------------------------------------------------------------------------------------
+
+WORDPRESS = """
+class WP_Hook { public $all = []; function add_filter($n, $f, $p, $a) { $this->all[$p][] = [$f, $a]; } }
+$filters = isset($wp_filter) ? $wp_filter : [];
+foreach ($filters as $name => $groups) {
+    $hooks[$name] = new WP_Hook;
+    foreach ($groups as $priority => $callbacks) { foreach ($callbacks as $cb) {
+        $hooks[$name]->add_filter($name, $cb['function'], $priority, $cb['accepted_args']); } }
+}
+$wp_filter = isset($hooks) ? $hooks : [];
+function apply_filters($name, ...$v) {
+    foreach ($GLOBALS['wp_filter'][$name]->all ?? [] as $group) { foreach ($group as [$f, $n]) {
+        $v[0] = call_user_func_array($f, array_slice($v, 0, $n)); } }
+    return $v[0];
+}
+class wpdb {
+    public $queries = []; public $dbhost = 'localhost'; public $dbname = 'shop'; public $dbuser = 'root'; public $dbh;
+    function query($query) {
+        $query = apply_filters('query', $query);
+        $start = microtime(true);
+        mysqli_report(MYSQLI_REPORT_OFF);
+        $result = mysqli_query($this->dbh, $query);
+        if (defined('SAVEQUERIES') && SAVEQUERIES) {
+            $data = apply_filters('log_query_custom_data', [], $query, microtime(true) - $start, 'caller', $start);
+            $this->queries[] = [$query, 0.1, 'caller', $start, $data];
+        }
+        return $result;
+    }
+}
+"""
+
+
+def wordpress(site: Site, path: str, config: str, code: str, **settings: object) -> tuple[str, dict[str, Any]]:
+    """A page of a site that loads its hooks, its configuration and its database in WordPress' order."""
+    includes = site.root / "wp-includes"
+    includes.mkdir(exist_ok=True)
+    (includes / "plugin.php").write_text("<?php " + WORDPRESS)
+    load = f"require 'wp-includes/plugin.php'; {config} $wpdb = new wpdb; {connect(path)} $wpdb->dbh = $d;"
+    return run(site, load + code, **settings)
+
+
+def test_wordpress_without_a_change(site: Site, mysql: str) -> None:
+    """PHP-06, PHP-13: each statement of $wpdb with time, failure and connection; its own list is kept short."""
+    code = "for ($i = 0; $i < 120; $i++) $wpdb->query('select ' . $i); $wpdb->query('nonsense');"
+    code += "echo count($wpdb->queries) <= 51 ? 'short' : 'long';"
+    out, end = wordpress(site, mysql, "", code)
+    assert out == "short"
+    sql = end["sql"]
+    assert (sql["n"], sql["failed"], sql["truncated"]) == (121, 1, False)
+    assert texts(end)[-2:] == ["select ?", "nonsense"]
+    assert sql["connections"] == [{"driver": "mysql", "host": "localhost", "database": "shop", "user": "root"}]
+    assert sql["queries"][0]["stack"] == [f"{site.root}/app.php:2"]
+
+
+def test_savequeries_of_wordpress_itself(site: Site, mysql: str) -> None:
+    """PHP-13: who sets SAVEQUERIES has it and the whole list; switched off it stays off and all are counted."""
+    code = "for ($i = 0; $i < 120; $i++) $wpdb->query('select 1'); echo count($wpdb->queries), (int) SAVEQUERIES;"
+    out, end = wordpress(site, mysql, "define('SAVEQUERIES', true);", code)
+    assert (out, end["sql"]["n"], len(end["sql"]["queries"])) == ("1201", 120, 120)
+    out, end = wordpress(site, mysql, "define('SAVEQUERIES', false);", code)
+    assert (out, end["sql"]["n"], end["sql"]["queries"]) == ("00", 120, [])
+    code = "$wpdb->query('select 1'); echo (int) defined('SAVEQUERIES');"
+    out, end = wordpress(site, mysql, "define('WP_CLI', true);", code)
+    assert (out, end["sql"]["n"]) == ("0", 1)
+
+
+def test_wordpress_is_left_alone(site: Site, mysql: str) -> None:
+    """PHP-07: with capture off, or another source chosen, no hook is handed over and no constant set."""
+    code = "$wpdb->query('select 1'); echo count($wp_filter), (int) defined('SAVEQUERIES');"
+    for settings in ({"sql_capture_enabled": 0}, {"sql_capture_method": "none"}, {"sql_capture_method": "pdo"}):
+        out, end = wordpress(site, mysql, "", code, **settings)
+        assert out == "00"
+        assert "sql" not in end
+    (site.root / "wp-includes" / "plugin.php").unlink()
+    out, _ = run(site, "echo (int) isset($wp_filter);")
+    assert out == "0", "only WordPress has that variable"
+
+
+# --- MediaWiki ---------------------------------------------------------------------------------------------------
+
+PGSQL = ("pgsql",)
+
+MEDIAWIKI = """<?php
+namespace Wikimedia\\Rdbms;
+function ask($conn, $sql) {
+    while ($prior = pg_get_result($conn)) { pg_free_result($prior); }
+    if (pg_send_query($conn, $sql) === false) { return 'not sent'; }
+    $result = pg_get_result($conn);
+    return pg_result_error($result) ? false : pg_fetch_result($result, 0, 0);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """The folder of the socket of a Postgres that trusts everybody."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not binaries or len(base_options(PGSQL)) == len(base_options(())):
+        require("initdb", "php-pgsql")
+    # Postgres does not run as root.
+    other = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    with tempfile.TemporaryDirectory(prefix="bv", ignore_cleanup_errors=True) as root:
+        if other:
+            shutil.chown(root, "postgres")
+        data = f"{root}/data"
+        initdb = [str(binaries[-1]), "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "--no-locale"]
+        subprocess.run([*other, *initdb], check=True, capture_output=True, cwd="/")
+        options = ["-D", data, "-k", root, "-c", "listen_addresses=", "-c", "fsync=off"]
+        server = subprocess.Popen(
+            [*other, str(binaries[-1].with_name("postgres")), *options], cwd="/", stderr=subprocess.DEVNULL
+        )
+        try:
+            deadline = time.monotonic() + 3 * PATIENCE_S
+            while not os.path.exists(f"{root}/.s.PGSQL.5432"):
+                assert server.poll() is None, "postgres did not start"
+                assert time.monotonic() < deadline, "postgres does not listen"
+                time.sleep(0.05)
+            yield root
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait()
+
+
+def test_mediawiki_without_a_change(site: Site, postgres: str) -> None:
+    """PHP-06, PHP-12: its calls of `pg_*` are seen, failures too; the session bears the request's id."""
+    (site.root / "includes").mkdir()
+    (site.root / "includes" / "WebStart.php").touch()
+    (site.root / "database.php").write_text(MEDIAWIKI)
+    code = f"$c = pg_connect('host={postgres} user=postgres dbname=postgres'); require 'database.php';"
+    code += "function show($x) { var_dump(Wikimedia\\Rdbms\\ask($GLOBALS['c'], $x)); }"
+    code += "show(\"select 'secret'\"); show('nonsense'); show('show application_name');"
+    out, end = run(site, code, PGSQL)
+    assert out == f'string(6) "secret"\nbool(false)\nstring(45) "bitville-{end["id"]}"\n'
+    assert texts(end) == ["select ?", "nonsense", "show application_name"]
+    assert end["sql"]["failed"] == 1
+    (connection,) = end["sql"]["connections"]
+    assert connection == {
+        "driver": "pgsql",
+        "host": postgres,
+        "port": "5432",
+        "database": "postgres",
+        "user": "postgres",
+    }
+    (site.root / "includes" / "WebStart.php").unlink()
+    out, end = run(site, code, PGSQL)
+    assert out.startswith('string(6) "secret"\nbool(false)\n')
+    assert "sql" not in end, "only MediaWiki's functions are ours"
+
+
+# --- Frameworks --------------------------------------------------------------------------------------------------
+
+
+def debian(name: str, package: str) -> str:
+    path = SHARE / name / "autoload.php"
+    if not path.exists():
+        require(package)
+    return f"require '{path}';"
+
+
+LIBRARIES = ("pdo", "pdo_sqlite", "mbstring", "ctype", "tokenizer")
+
+
+def test_laravel_with_one_line(site: Site) -> None:
+    """PHP-06: `bitville_apm_attach_sql($db)`: each statement of Laravel's database layer, with its bindings' number."""
+    code = debian("Illuminate/Database", "php-illuminate-database") + debian(
+        "Illuminate/Events", "php-illuminate-events"
+    )
+    code += """
+    $c = new Illuminate\\Database\\Capsule\\Manager;
+    $c->addConnection(['driver' => 'sqlite', 'database' => ':memory:', 'prefix' => '']);
+    $c->setEventDispatcher(new Illuminate\\Events\\Dispatcher(new Illuminate\\Container\\Container));
+    for ($i = 0; $i < 2; $i++) var_dump(bitville_apm_attach_sql($c->getDatabaseManager()));
+    $c->getConnection()->select('select ? as a', ['secret']);
+    $c->getConnection()->statement("create table t as select 'secret' as b");
+    """
+    out, end = run(site, code, LIBRARIES)
+    assert out == "bool(true)\n" * 2
+    assert texts(end) == ["select ? as a", "create table t as select ? as b"]
+    assert end["sql"]["queries"][0]["vars"] == 1
+    assert end["sql"]["connections"] == [{"driver": "sqlite", "database": ":memory:"}]
+    assert [query["stack"][0].split(" ")[0].rpartition(":")[0] for query in end["sql"]["queries"]] == [
+        f"{site.root}/app.php"
+    ] * 2
+    assert "secret" not in json.dumps(end)
+
+
+def test_doctrine_with_one_line(site: Site) -> None:
+    """PHP-06: `bitville_apm_attach_sql($configuration)`: a middleware that sees each statement and its failure."""
+    code = debian("Doctrine/DBAL", "php-doctrine-dbal")
+    code += """
+    $conf = new Doctrine\\DBAL\\Configuration();
+    var_dump(bitville_apm_attach_sql($conf));
+    $c = Doctrine\\DBAL\\DriverManager::getConnection(['driver' => 'pdo_sqlite', 'memory' => true], $conf);
+    echo $c->fetchOne('select ?', [42]), $c->executeStatement('create table t(a int)'), $c->fetchOne("select 'x'");
+    try { $c->executeQuery('nonsense'); } catch (Throwable $e) { echo get_class($e); }
+    """
+    out, end = run(site, code, LIBRARIES)
+    assert out == "bool(true)\n420xDoctrine\\DBAL\\Exception\\SyntaxErrorException"
+    assert texts(end) == ["select ?", "create table t(a int)", "select ?", "nonsense"]
+    assert end["sql"]["failed"] == 1
+    assert end["sql"]["connections"] == [{"driver": "sqlite"}]
+
+
+PHALCON = """
+class Events { public $f = []; function attach($n, $f) { $this->f[$n][] = $f; }
+    function fire($n, $a) { foreach ($this->f[$n] ?? [] as $f) $f(null, $a); } }
+class Adapter { public $events; public $sql; public $vars; function __construct() { $this->events = new Events; }
+    function getEventsManager() { return $this->events; } function getSQLStatement() { return $this->sql; }
+    function getSQLVariables() { return $this->vars; } function getType() { return 'mysql'; }
+    function getDescriptor()
+    { return ['host' => 'db1', 'dbname' => 'shop', 'username' => 'joe', 'password' => 'secret']; }
+    function query($sql, $vars = [])
+    { $this->sql = $sql; $this->vars = $vars; $this->events->fire('db:beforeQuery', $this);
+        usleep(2000); $this->events->fire('db:afterQuery', $this); } }
+class Di { public $db; function has($n) { return $n === 'db'; } function getShared($n) { return $this->db; } }
+$di = new Di; $di->db = new Adapter;
+var_dump(bitville_apm_attach_sql($di), bitville_apm_attach_sql(new stdClass), bitville_apm_attach_sql('x'));
+$di->db->query("select 'secret'", ['secret', 2]);
+"""
+
+
+@pytest.mark.parametrize(("method", "seen"), [("auto", 1), ("phalcon", 1), ("both", 1), ("pdo", 0), ("none", 0)])
+def test_phalcon_with_one_line(site: Site, method: str, seen: int) -> None:
+    """PHP-06, PHP-07, PHP-10: Phalcon's events around a statement; `sql_capture_method` chooses among the sources."""
+    out, end = run(site, PHALCON, ("pdo",), sql_capture_method=method)
+    assert out == "bool(true)\nbool(false)\nbool(false)\n"
+    assert end.get("sql", {}).get("n", 0) == seen
+    if seen:
+        (query,) = end["sql"]["queries"]
+        assert (query["sql"], query["vars"], query["ms"] >= 2) == ("select ?", 2, True)
+        assert end["sql"]["connections"] == [{"driver": "mysql", "host": "db1", "database": "shop", "user": "joe"}]
+    assert "secret" not in json.dumps(end)
+
+
+def test_any_other_source(site: Site) -> None:
+    """PHP-06: `bitville_apm_sql()` notes what the client cannot see by itself."""
+    code = "bitville_apm_sql(\"select 'secret'\", 12.5); bitville_apm_sql('x', 1, true); bitville_apm_sql([], 'x');"
+    _, end = run(site, code, ())
+    assert [(query["sql"], query["ms"], query.get("failed", 0)) for query in end["sql"]["queries"]] == [
+        ("select ?", 12.5, 0),
+        ("x", 1, 1),
+    ]
+
+
+# --- Correlation -------------------------------------------------------------------------------------------------
+
+
+def test_sessions_of_postgres_are_named(site: Site) -> None:
+    """PHP-12, PHP-07: `correlation_via_application_name`: libpq finds the request's id, each job its own."""
+    if len(base_options(("pdo", "pdo_pgsql"))) == len(base_options(("pdo",))):
+        require("php-pgsql")
+    both = ("pdo", "pdo_pgsql")
+    code = "echo getenv('PGAPPNAME'), ' ', bitville_apm_correlation_id(), ' ';"
+    code += (
+        "bitville_apm_begin('job'); echo getenv('PGAPPNAME'), ' ', bitville_apm_correlation_id(); bitville_apm_end();"
+    )
+    with site.agent():
+        words = site.run(code, extensions=both).stdout.decode().split()
+        assert words[0] == "bitville-" + words[1] != words[2] == "bitville-" + words[3]
+        ask = "echo json_encode(getenv('PGAPPNAME'));"
+        assert site.run(ask, extensions=both, env={"PGAPPNAME": "mine"}).stdout == b'"mine"'
+        assert site.run(ask, extensions=("pdo",)).stdout == b"false"
+        site.configure(correlation_via_application_name="off")
+        assert site.run(ask, extensions=both).stdout == b"false"
+
+
+def test_comments_are_opt_in(site: Site) -> None:
+    """PHP-12, PHP-07: `correlation_via_sql_comment` puts the id in front of our classes' statements; else nothing."""
+    code = "$d = new BitvilleApm\\Pdo('sqlite::memory:'); $s = $d->prepare('select 1'); $s->execute();"
+    code += "$d->query('select 2'); $d->exec('select 3'); echo $s->queryString, ' ', bitville_apm_correlation_id();"
+    with_pdo = ("pdo", "pdo_sqlite")
+    out, end = run(site, code, with_pdo, correlation_via_sql_comment="on")
+    assert out.startswith(f"/* correlation:{end['id']} */ select 1 ")
+    assert texts(end) == ["select ?"] * 3
+    out, _ = run(site, code, with_pdo)
+    assert out.startswith("select 1 ")
