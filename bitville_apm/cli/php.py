@@ -173,12 +173,8 @@ def whole() -> tuple[str, dict[str, str]]:
     `client` is what a request needs at once; it names the others.
     """
     texts = {
-        "client": "<?php\n"
-        + classes("begin")
-        + "namespace {\n"
-        + _body(SOURCE / "helpers.php")
-        + "\nreturn true;\n}\n",
-        "rest": "<?php\n" + classes("rest") + "namespace {\nreturn true;\n}\n",
+        "client": f"<?php\n{classes('begin')}namespace {{\n{_body(SOURCE / 'helpers.php')}\nreturn true;\n}}\n",
+        "rest": f"<?php\n{classes('rest')}namespace {{\nreturn true;\n}}\n",
     }
     for extra in EXTRAS:
         texts[extra] = (SOURCE / "src" / f"{extra}.php").read_text()
