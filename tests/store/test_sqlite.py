@@ -225,9 +225,11 @@ def test_a_newer_file_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_an_older_file_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """design 6: the scripts of later versions run in order, in one transaction with the version's number."""
-    db = files.open_writer(tmp_path / "day-20270115.db", "day")
-    db.close()
+    """design 6: the scripts of later versions run in order, in one transaction with the version's number; the file as
+    it was is beside it, until its day is dropped.
+    """
+    with sqlite_in(tmp_path) as opened:
+        opened.write(end())
     scripts = {"day-2.sql": ["CREATE TABLE two (x)"], "day-3.sql": ["INSERT INTO two VALUES (3)", "broken"]}
     monkeypatch.setitem(files.VERSIONS, "day", 3)
     monkeypatch.setattr(files, "_statements", lambda name: scripts[name])
@@ -238,6 +240,12 @@ def test_an_older_file_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest
     assert db.execute("SELECT x FROM two").fetchall() == [(3,)]
     assert db.execute("PRAGMA user_version").fetchone() == (3,)
     db.close()
+    before = sqlite3.connect(tmp_path / "day-20270115.db.version-1")
+    assert before.execute("SELECT count(*) FROM request").fetchone() == (1,)
+    assert before.execute("PRAGMA user_version").fetchone() == (1,)
+    before.close()
+    files.remove_day(tmp_path, files.day_of(NOON))
+    assert not list(tmp_path.glob("day-*"))
 
 
 def test_other_files_in_the_directory_are_left_alone(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ _DAMAGE = (
     "parse error",
     "fts5",
 )
+_BEFORE = ".version-"
 _IOERR_SHORT_READ = 522
 _EPOCH = datetime.date(1970, 1, 1)
 _DAY = re.compile(r"day-(\d{4})(\d\d)(\d\d)\.db\Z")
@@ -66,10 +67,14 @@ def day_numbered(number: int) -> datetime.date:
 
 
 def remove_day(directory: Path, day: datetime.date) -> None:
-    """Unlink a day's file, then what SQLite keeps beside it: nobody can open the one without the others."""
+    """Unlink a day's file, then what SQLite keeps beside it: nobody can open the one without the others; then what an
+    upgrade left.
+    """
     path = day_path(directory, day)
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
+    for copy in directory.glob(f"{path.name}{_BEFORE}*"):
+        copy.unlink(missing_ok=True)
 
 
 def days_in(directory: Path) -> dict[datetime.date, Path]:
@@ -143,10 +148,8 @@ def is_damage(error: BaseException) -> bool:
     if type(error) is sqlite3.DatabaseError:
         return "readonly" not in str(error)
     if isinstance(error, sqlite3.OperationalError):
-        return (
-            any(words in str(error) for words in _DAMAGE)
-            or getattr(error, "sqlite_errorcode", None) == _IOERR_SHORT_READ
-        )
+        code = getattr(error, "sqlite_errorcode", None)  # None before Python 3.11
+        return code == _IOERR_SHORT_READ or any(words in str(error) for words in _DAMAGE)
     return isinstance(error, zstandard.ZstdError | UnicodeDecodeError)
 
 
@@ -178,9 +181,13 @@ def _create(path: Path) -> None:
 
 
 def _bring_up_to_date(db: sqlite3.Connection, path: Path, schema: str) -> None:
+    """Run the scripts of later versions, all or none; before that a file that has something is copied beside it."""
     version = VERSIONS[schema]
-    if _version(db) == version:
+    old = _version(db)
+    if old == version:
         return
+    if 0 < old < version:
+        _copy_before(db, Path(f"{path}{_BEFORE}{old}"))
     db.execute("BEGIN IMMEDIATE")
     try:
         found = _version(db)  # again: another process may have been quicker
@@ -199,6 +206,18 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path, schema: str) -> None:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def _copy_before(db: sqlite3.Connection, copy: Path) -> None:
+    """Keep a file as it is before an upgrade. An older copy of that version was made by an upgrade that failed."""
+    copy.unlink(missing_ok=True)
+    try:
+        _create(copy)
+        with contextlib.closing(sqlite3.connect(copy)) as target:
+            db.backup(target)
+    except (sqlite3.Error, OSError) as error:
+        copy.unlink(missing_ok=True)
+        raise StoreError(f"{copy} cannot be written before the upgrade ({error}); make room and start again") from None
 
 
 def _version(db: sqlite3.Connection) -> int:
