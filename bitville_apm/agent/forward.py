@@ -152,6 +152,15 @@ class Forward:
         """The breaker and the sender in numbers, without the URL: health shows it to anybody on this machine."""
         return self.breaker.statistics(self.breaker_name)
 
+    def told(self) -> dict[str, Any]:
+        """The sender as a whole (DAEMON-10), for the one who runs the agent."""
+        return {
+            "listener_url": self.transmitter.url,
+            "timeout": limits.REQUEST_TIMEOUT_S,
+            "circuit_breaker": self.statistics(),
+            "failed_batches": self.failed_batches,
+        }
+
     # --- sending --------------------------------------------------------------------------------------------
 
     def flush(self) -> None:

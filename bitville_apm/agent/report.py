@@ -121,6 +121,7 @@ class Report:
             **health,
             "pid": os.getpid(),
             "why": [what for _, what in self.troubles()],
+            "transmitters": {p.name: p.forward.told() for p in self.pipelines},
             "sockets": {s.name: {"path": str(s.file.path), "held_by_supervisor": s.file.lent} for s in self.sources},
             "last_restart": None
             if before is None

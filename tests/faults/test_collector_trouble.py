@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 import signal
+import socket
 import threading
 import time
 import uuid
@@ -155,6 +156,38 @@ def test_a_collector_that_is_ill_for_minutes(tmp_path: Path, collector: rig.Coll
         places = [collector.items[id_]["seq"] for id_ in collector.order]
         assert set(collector.order) == sender.acked
         assert places == sorted(places)
+        balanced(agent)
+
+
+def test_a_refused_key_stops_only_its_own_pipeline(tmp_path: Path, collector: rig.Collector) -> None:
+    """design.md 4: a section with a key of its own has its own journal and sender; while its key is refused, the
+    others deliver, and its own records wait.
+    """
+    revoked = "bv_other_secret"
+
+    def refuse(items: list[dict[str, Any]]) -> Any:
+        ours = collector.headers[-1]["authorization"] == f"Bearer {revoked}"
+        return (403, {}, b'{"message":"revoked"}') if ours else None
+
+    collector.behaviour = refuse
+    other = tmp_path / "a" / "run" / "other.sock"
+    section = f"[php other]\nsocket = {other}\ngroup =\nkey = {revoked}\n"
+    with rig.running(rig.Agent(tmp_path / "a", collector.url, more=section)) as agent:
+        ids = [str(uuid.uuid4()) for _ in range(20)]
+        for id_ in ids[::2]:
+            assert agent.send(rig.end_line(id_)) == b"+"
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(other))
+                client.sendall(rig.end_line(ids[ids.index(id_) + 1]) + b"\n")
+                assert client.recv(1) == b"+"
+
+        def became() -> list[tuple[int, int]]:
+            ledger = agent.health()["stats"]["ledger"]
+            return sorted((numbers["stored"], numbers["pending"]) for numbers in ledger.values())
+
+        rig.wait_until(lambda: became() == [(0, 10), (10, 0)] and agent.health()["status"] == "failing")
+        assert set(collector.items) == set(ids[::2])
+        assert set(agent.health()["stats"]["circuit_breaker"]["by_pipeline"].values()) == {"closed"}
         balanced(agent)
 
 
