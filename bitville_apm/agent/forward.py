@@ -276,7 +276,10 @@ class Forward:
         n = self._repeated.due(failed.reason, now)
         if n:
             _log.warn("sending failed {n} times: {reason}", n=n, reason=failed.reason)
-        if failed.kind == "breaker":
+        if failed.kind == "slow":
+            # Over a slow line half of it may get through in time; all of it never would.
+            journal.most = max(1, len(part) // 2)
+        if failed.kind in ("breaker", "slow"):
             self._not_before = now + failed.retry_after
             await self._set_breaker(self.breaker.failed(self.now(), now))
         else:

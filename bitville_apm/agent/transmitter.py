@@ -24,7 +24,7 @@ from bitville_apm import __version__, limits
 from bitville_apm.agent.segment import FRAMED, Record
 from bitville_apm.agent.worker import Run
 
-FailureKind = Literal["breaker", "hold", "oversize", "invalid"]
+FailureKind = Literal["breaker", "slow", "hold", "oversize", "invalid"]
 """What a failure means: the collector is unwell; it does not want us; one of the items is too large, or at fault."""
 
 
@@ -132,7 +132,7 @@ class Transmitter:
         try:
             status, retry_after, answer = await sending
         except Overdue:
-            return Failed("breaker", f"no answer within {limits.REQUEST_TIMEOUT_S:g} s")
+            return Failed("slow", f"no answer within {limits.REQUEST_TIMEOUT_S:g} s")
         except Exception as error:  # noqa: BLE001  # whatever the network does is a failure to count, not to raise
             return Failed("breaker", _reason(error))
         return _outcome(status, retry_after, answer, len(records))

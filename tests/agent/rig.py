@@ -97,6 +97,8 @@ class Collector:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                if len(body) < int(self.headers["Content-Length"]):
+                    return  # given up half way
                 status, headers, answer = outer.take(body, {k.lower(): v for k, v in self.headers.items()})
                 with contextlib.suppress(OSError):
                     self.send_response(status)

@@ -165,8 +165,8 @@ def memory_mb(pid: int, peak: bool = True) -> float:
 
 
 def disk_bytes(directory: Path) -> int:
-    """I4: what the files below a directory take."""
-    return sum(path.stat().st_blocks * 512 for path in _files(directory))
+    """I4: how long the files below a directory are."""
+    return sum(path.stat().st_size for path in _files(directory))
 
 
 def _files(directory: Path) -> Iterator[Path]:
