@@ -166,7 +166,7 @@ class ForwardTests(TestCase):
         assert self.collector.batches[-1] == 1
 
     async def test_five_failures_open_it_and_one_probe_of_one_item_closes_it(self) -> None:
-        """COMM-04, DAEMON-08, -09, DAEMON-10: five times 500, 60 s of silence, a probe of one item, then all in order."""
+        """COMM-04, DAEMON-08, DAEMON-09, DAEMON-10: five times 500, 60 s of silence, one probe, then all in order."""
         rig = await self.rig()
         ids = rig.records(7)
         self.collector.behaviour = lambda items: (500, {}, b"")
