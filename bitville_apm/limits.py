@@ -29,10 +29,10 @@ READ_BYTES = 64 * KIB
 ACCEPTED_TOGETHER = 64
 EVENTS_TOGETHER = 256
 """Connections accepted, and connections looked after, before the rest of the agent gets its turn: some 10 ms."""
-LOOK_S = 0.001
+LOOK_S = 0.002
 LOOKS_COUNTED = 16
-"""With more going on than so many looks in so many milliseconds, connections are looked after once a millisecond:
-nobody notices, and each costs half the CPU (docs/architecture.md)."""
+"""Connections that wake the agent more often, over so many looks, are looked after only so often: their acks wait 2 ms
+at most, and each costs a quarter less CPU (benchmarks/p3_connections.py)."""
 OWN_DESCRIPTORS = 16
 """Of the last descriptors, those no connection keeps while a silent one can be closed for it: an agent that cannot
 open its journal's next file acknowledges nothing, whoever it holds."""

@@ -133,7 +133,8 @@ class PhpConnection(Protocol):
             self.ended = True
             mid_line = self.framer.inside_line
             self._crowd.finished(self)
-            self.framer = LineFramer()
+            if mid_line:
+                self.framer = LineFramer()
             self._source.finished(self, mid_line)
 
     def owe(self) -> Owed:

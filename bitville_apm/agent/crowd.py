@@ -77,16 +77,20 @@ class Crowd:
 
     def held_back(self, connection: PhpConnection, more: int, complete: bool) -> None:
         """Bytes came: `more` of them wait for their newline, `complete` says that some line ended."""
-        self.unfinished += more
         if complete and not connection.over:
             self._watched.pop(connection, None)
+        if more or connection.framer.inside_line:
+            self._line_started(connection, more)
+        if self.waiting_bytes() > limits.APPENDS_WAITING_BYTES:
+            self._pause(True)
+
+    def _line_started(self, connection: PhpConnection, more: int) -> None:
+        self.unfinished += more
         if connection.framer.inside_line and connection not in self._watched:
             self._watched[connection] = self._ticks + _TICKS
         if self.unfinished > limits.LINES_UNFINISHED_BYTES:
             self.large += 1
             self._drop(max(self.connections, key=lambda c: c.framer.unfinished), "holds too much of an unfinished line")
-        if self.waiting_bytes() > limits.APPENDS_WAITING_BYTES:
-            self._pause(True)
 
     def finished(self, connection: PhpConnection) -> None:
         """The client will say no more."""

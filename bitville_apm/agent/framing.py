@@ -51,6 +51,8 @@ class LineFramer:
 
     def feed(self, data: bytes) -> list[bytes | Oversize]:
         """The lines that `data` completes, in order and without their newlines."""
+        if not self.unfinished and not self._dropped and 0 < data.find(b"\n") + 1 == len(data) <= self.most:
+            return [data[:-1]]  # one whole line, as nearly always
         first, *rest = data.split(b"\n")
         self._add(first)
         if not rest:

@@ -29,6 +29,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from bitville_apm import limits
 from bitville_apm.agent.streams import StreamEndpoint, StreamPort
 from tests.agent.rig import begin_line, end_line
 from tests.agent.source_rig import SourceCase, an_id, passing
@@ -140,6 +141,19 @@ class EndpointTests(TestCase):
         port = await self.ours()
         await self.check_whole()
         assert not port.streams
+
+    async def test_much_traffic_is_looked_after_at_intervals(self) -> None:
+        """Under load each connection is served as whole as ever, and in the quiet after it the next one at once."""
+        self.patch(limits, "LOOKS_COUNTED", 2)
+        self.patch(limits, "LOOK_S", 0.02)
+        port = await self.ours()
+        spaced = []
+        look = StreamPort._look_again
+        self.patch(StreamPort, "_look_again", lambda self: (spaced.append(1), look(self)))
+        await self.check_whole()
+        assert spaced
+        await passing(lambda: port in reactor.getReaders())  # type: ignore[attr-defined]
+        assert await deferToThread(whole, self.path, b"quiet") == b"quiet"
 
     async def test_the_same_behind_twisteds_endpoint(self) -> None:
         """One interface: `UNIXServerEndpoint` can stand in the place of ours."""
