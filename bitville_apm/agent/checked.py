@@ -24,7 +24,7 @@ def check(settings: AgentConfig, environment: Mapping[str, str]) -> None:
     """Raises `CannotListen` with what is in the way. Asked by a person it finds nothing in use: an agent may run."""
     asked = environment.get(HELD)
     holds = msgspec.json.decode(asked, type=Holds) if asked else None
-    lent = [Lent(-1, Path(path)) for path in (holds.lent if holds else ())]
+    lent = [Lent(-1, Path(path), name) for path, name in (holds.lent if holds else {}).items()]
     sections = [(php.name, php.socket) for php in settings.php]
     problem = unclaimed(lent, sections)
     if problem:

@@ -253,7 +253,7 @@ class AgentService(Service):
             since=since,
             sources=states,
             locks={**locks, str(self.state): self._lock},
-            lent=[str(source.file.path) for source in self.sources if source.file.lent],
+            lent={str(source.file.path): source.file.given for source in self.sources if source.file.lent},
             health=os.dup(self._health_port.fileno()),
             health_address=self.health_address,
         )

@@ -60,7 +60,7 @@ class Handover(Struct, frozen=True, kw_only=True):
 
     `at` is when it was (unix seconds), `since` from when on clients waited (monotonic seconds). `locks` are the
     descriptors of held lock files, by the path of what they lock. `lent` are the paths of sockets that a supervisor
-    made. `health` is a TCP socket that listens at `health_address`; -1 for none.
+    made, and the names he gave them. `health` is a TCP socket that listens at `health_address`; -1 for none.
     """
 
     why: str
@@ -69,18 +69,21 @@ class Handover(Struct, frozen=True, kw_only=True):
     since: float = 0.0
     sources: list[SourceState] = []
     locks: dict[str, int] = {}
-    lent: list[str] = []
+    lent: dict[str, str] = {}
     health: int = -1
     health_address: str = ""
 
 
 class Holds(Struct, frozen=True, kw_only=True):
-    """What a running agent has: what a check of a new configuration need not find free. Addresses and paths."""
+    """What a running agent has: what a check of a new configuration need not find free. Addresses and paths.
+
+    `lent` are sockets that a supervisor made, each with the name he gave it.
+    """
 
     health: str = ""
     state: str = ""
     sockets: list[str] = []
-    lent: list[str] = []
+    lent: dict[str, str] = {}
 
 
 VERSION = 1

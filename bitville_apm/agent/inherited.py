@@ -41,7 +41,7 @@ def same_place(one: Path, other: Path) -> bool:
 
 def lent_sockets(environment: MutableMapping[str, str]) -> list[Lent]:
     """What this process was given; the variables that said so are taken out, so that no child believes them."""
-    count, pid, names = (environment.pop(name, "") for name in _NAMES)
+    count, pid, names = _told(environment)
     found = []
     if pid == str(os.getpid()) and count.isdecimal():
         named = names.split(":") if names else []
@@ -57,6 +57,16 @@ def lent_sockets(environment: MutableMapping[str, str]) -> list[Lent]:
     return found
 
 
+def _told(environment: MutableMapping[str, str]) -> list[str]:
+    """The variables of systemd. Twisted takes them out of the environment at its import, for endpoints of its own.
+
+    The kernel still shows what the process was started with.
+    """
+    with open("/proc/self/environ", "rb") as file:
+        started = dict(os.fsdecode(entry).partition("=")[::2] for entry in file.read().split(b"\0"))
+    return [environment.pop(name, "") or started.get(name, "") for name in _NAMES]
+
+
 @attrs.frozen
 class Inheritance:
     """What a new process starts with: sockets of a supervisor, or all that its process before left."""
@@ -68,20 +78,20 @@ class Inheritance:
         """The socket of a section."""
         for one in self.lent:
             if one.belongs(name, path):
-                return SocketFile(one.path, mode, group, inherited=one.descriptor, lent=True)
+                return SocketFile(one.path, mode, group, inherited=one.descriptor, lent=True, given=one.name)
         state = self.state(name, path)
         if self.handed is None or state is None:
             return SocketFile(path, mode, group)
         where = bound_to(state.listening)
-        locked = self.handed.locks.get(str(where), -1)
-        return SocketFile(where, mode, group, state.listening, str(where) in self.handed.lent, locked)
+        lent, given = str(where) in self.handed.lent, self.handed.lent.get(str(where), "")
+        return SocketFile(where, mode, group, state.listening, lent, given, self.handed.locks.get(str(where), -1))
 
     def state(self, name: str, path: Path) -> SourceState | None:
-        """What the process before left of this section: a lent socket's by its name, any by its path."""
+        """What the process before left of this section: by its socket's path, or the name it was given."""
         for state in self.handed.sources if self.handed is not None else ():
             where = bound_to(state.listening)
-            lent = self.handed is not None and str(where) in self.handed.lent
-            if Lent(state.listening, where, state.name if lent else "").belongs(name, path):
+            given = self.handed.lent.get(str(where), "") if self.handed is not None else ""
+            if Lent(state.listening, where, given).belongs(name, path):
                 return state
         return None
 

@@ -66,7 +66,7 @@ class SocketFile:
 
     `inherited` is a descriptor that listens there already, from before a re-execution or from a supervisor; -1: the
     socket is still to be made. `lent`: the file is the supervisor's, who made it, gave it its mode and removes it;
-    nothing here touches it then. `held` is the descriptor of its lock.
+    nothing here touches it then; `given` is the name he gave it. `held` is the descriptor of its lock.
     """
 
     path: Path
@@ -74,6 +74,7 @@ class SocketFile:
     group: str
     inherited: int = -1
     lent: bool = False
+    given: str = ""
     held: int = -1
 
     def listen(self) -> socket.socket:

@@ -163,7 +163,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
             health=str(settings.agent.health),
             state=str(settings.agent.state),
             sockets=[str(source.file.path) for source in sources],
-            lent=[str(source.file.path) for source in sources if source.file.lent],
+            lent={str(source.file.path): source.file.given for source in sources if source.file.lent},
         ),
         max_requests=settings.limits.max_requests,
         min_lifetime=settings.limits.min_lifetime,
