@@ -10,7 +10,7 @@ help:
 	@echo "make run     install into ./$(VENV) and start collector, agent and a demo shop; Ctrl-C stops everything"
 	@echo "make test    everything the tests need, and the tests (as root on Debian system packages too)"
 	@echo "make full    also the tests that take long"
-	@echo "make faults  the fault scenarios at full count"
+	@echo "make faults  the fault scenarios at full count, an hour or more (as root; docs/faults.md)"
 	@echo "make bench   the figures, one script each"
 	@echo "make lint    ruff and mypy"
 	@echo "make clean   what the above left behind (not the demo's data)"
@@ -43,7 +43,7 @@ full: system $(VENV)/dev-stamp
 	$(BIN)/python -m pytest $(ARGS)
 
 faults: system $(VENV)/dev-stamp
-	$(BIN)/python -m pytest tests/faults $(ARGS)
+	$(BIN)/python -m pytest -s tests/faults $(ARGS)
 
 bench: $(VENV)/dev-stamp
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -13,9 +13,14 @@ mariadbd:mariadb-server-core
 chromium:chromium
 logrotate:logrotate
 systemd-analyze:systemd
+strace:strace
+ip:iproute2
+iptables:iptables
+fsfreeze:util-linux
+mkfs.ext4:e2fsprogs
 "
 # Without a command of their own: PHP extensions and libraries.
-EXTENSIONS="php8.2-sqlite3 php8.2-mysql php8.2-pgsql php-excimer php-tideways php8.2-xdebug
+EXTENSIONS="libfaketime php8.2-sqlite3 php8.2-mysql php8.2-pgsql php-excimer php-tideways php8.2-xdebug
     php-illuminate-database php-illuminate-events php-doctrine-dbal"
 
 PATH="$PATH:/usr/sbin:/sbin"
