@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.php.peer import PATIENCE_S, Site, base_options
+from tests.php.peer import PATIENCE_S, Fpm, Site, base_options
 from tests.tools import require
 
 MYSQL = ("mysqlnd", "mysqli", "pdo", "pdo_mysql")
@@ -203,6 +203,23 @@ def test_wordpress_without_a_change(site: Site, mysql: str) -> None:
     assert texts(end)[-2:] == ["select ?", "nonsense"]
     assert sql["connections"] == [{"driver": "mysql", "host": "localhost", "database": "shop", "user": "root"}]
     assert sql["queries"][0]["stack"] == [f"{site.root}/app.php:2"]
+
+
+def test_wordpress_in_a_pool(site: Site, mysql: str, tmp_path: Path) -> None:
+    """PHP-06: the same in PHP-FPM with OPcache, where most of the client is loaded when it is needed first."""
+    server = Fpm(tmp_path, extensions=MYSQL, children=1)
+    try:
+        includes = site.root / "wp-includes"
+        includes.mkdir()
+        (includes / "plugin.php").write_text("<?php " + WORDPRESS)
+        site.configure(profiling_threshold_ms=0)
+        load = f"require 'wp-includes/plugin.php'; $wpdb = new wpdb; {connect(mysql)} $wpdb->dbh = $d;"
+        with site.agent() as agent:
+            for _ in range(2):
+                assert server.get(site, load + "echo count($wpdb->queries); $wpdb->query('select 1');").body == b"0"
+            assert [texts(end) for end in agent.all("end", 2)] == [["select ?"]] * 2
+    finally:
+        server.stop()
 
 
 def test_savequeries_of_wordpress_itself(site: Site, mysql: str) -> None:

@@ -71,7 +71,10 @@ final class Application
     public static function query($statement)
     {
         Client::quietly(static function () {
-            WordPress::before();
+            $sql = Client::sql('wordpress');
+            if ($sql !== null) {
+                WordPress::before($sql);
+            }
         });
         return $statement;
     }
@@ -80,7 +83,10 @@ final class Application
     public static function log_query_custom_data($data, $statement = '', $seconds = 0.0)
     {
         Client::quietly(static function () use ($statement, $seconds) {
-            WordPress::after((string) $statement, (float) $seconds);
+            $sql = Client::sql('wordpress');
+            if ($sql !== null) {
+                WordPress::after($sql, (string) $statement, (float) $seconds);
+            }
         });
         return $data;
     }

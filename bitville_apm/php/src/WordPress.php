@@ -13,12 +13,8 @@ final class WordPress
     private static $connection;
 
     /** Before a statement. Where SAVEQUERIES is off by somebody's wish, it is counted only. */
-    public static function before(): void
+    public static function before(Sql $sql): void
     {
-        $sql = Client::sql('wordpress');
-        if ($sql === null) {
-            return;
-        }
         if (!defined('SAVEQUERIES') && !(defined('WP_CLI') && constant('WP_CLI'))) {
             define('SAVEQUERIES', true);
             self::$ours = true;
@@ -32,12 +28,8 @@ final class WordPress
     }
 
     /** After a statement that took $seconds. */
-    public static function after(string $statement, float $seconds): void
+    public static function after(Sql $sql, string $statement, float $seconds): void
     {
-        $sql = Client::sql('wordpress');
-        if ($sql === null) {
-            return;
-        }
         $database = isset($GLOBALS['wpdb']) ? $GLOBALS['wpdb'] : null;
         if (self::$connection === null) {
             self::$connection = new Connection([
