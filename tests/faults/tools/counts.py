@@ -17,6 +17,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     "7 seconds": (3, 60),
     "8 backlog MiB": (0, 1024),
     "17 jumps": (3, 50),
+    "18 restarts": (5, 100),
+    "22 kills": (2, 100),
     "20 idle connections": (600, 5000),
     "32 seconds frozen": (4, 20),
 }
