@@ -48,6 +48,8 @@ class PhpSection:
     mode: int = option(0o660, ini.mode)
     group: str = option("www-data")
     spool: Path | None = option(None, ini.optional_path)
+    datagram: Path | None = option(None, ini.optional_path)
+    udp: Address | None = option(None, ini.optional_own_address)
     key: str = option("", secret=True)
 
 
@@ -169,6 +171,9 @@ def read_agent(path: Path | None, environment: Mapping[str, str]) -> AgentConfig
     for what in ("socket", "spool"):
         if len({getattr(p, what) for p in config.php}) < len(config.php):
             raise ConfigError(file.path, f"two [php …] sections have the same {what}; give each its own")
+    bound = [str(a) for p in config.php for a in (p.socket, p.datagram, p.udp) if a is not None]
+    if len(set(bound)) < len(bound):
+        raise ConfigError(file.path, "two of the [php …] sections' socket, datagram and udp are the same")
     return config
 
 

@@ -87,6 +87,14 @@ def optional_address(text: str) -> Address | None:
     return address(text) if text else None
 
 
+def optional_own_address(text: str) -> Address | None:
+    """`host:port` that only this machine reaches, or nothing."""
+    found = optional_address(text)
+    if found is not None and (not found.port or not found.is_loopback or found.host == "localhost"):
+        raise ValueError("an address of this machine alone is wanted, such as 127.0.0.1:9192")
+    return found
+
+
 def optional_path(text: str) -> Path | None:
     """An absolute path, or nothing."""
     return path(text) if text else None

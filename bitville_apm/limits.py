@@ -29,6 +29,12 @@ READ_BYTES = 64 * KIB
 ACCEPTED_TOGETHER = 64
 EVENTS_TOGETHER = 256
 """Connections accepted, and connections looked after, before the rest of the agent gets its turn: some 10 ms."""
+LOCAL_DATAGRAM_BYTES = 256 * KIB
+"""Longest datagram an agent takes: Linux lets a sender put 208 KiB into one unless it is told otherwise."""
+DATAGRAMS_TOGETHER = 64
+"""Datagrams taken before the rest of the agent gets its turn."""
+DATAGRAM_QUEUE_BYTES = 4 * MIB
+"""What is asked of the kernel for datagrams that wait; it gives net.core.rmem_max if that is less."""
 LOOK_S = 0.002
 LOOKS_COUNTED = 16
 """Connections that wake the agent more often, over so many looks, are looked after only so often: their acks wait 2 ms
@@ -189,8 +195,9 @@ STALLED_S = 1.0
 """A journal that keeps lines waiting longer than this no longer shows its heartbeat to the clients."""
 REPEATED_S = 60.0
 """One failure over and over is logged once in this time, with its count."""
-DESCRIPTORS = 2 * CONNECTIONS_HELD
-"""Open files the agent asks the system for: every connection it may hold, and room for the ones it turns away."""
+DESCRIPTORS = 4 * CONNECTIONS_HELD
+"""Open files the agent asks the system for: every connection it may hold, room for the ones it turns away, and two
+files of /proc for each process that is looked at."""
 
 # --- HTTP of the collector (design 5) ---------------------------------------------------------------------
 BODY_BYTES = 2 * MIB

@@ -146,3 +146,20 @@ def test_datagrams_stay_on_this_machine(tmp_path: Path) -> None:
         read_collector(path, outside)
     assert str(read_collector(path, {**outside, "BITVILLE_COLLECTOR_INSECURE": "yes"}).collector.udp) == "0.0.0.0:8444"
     assert read_collector(path, {}).collector.udp is None
+
+
+@pytest.mark.parametrize("udp", ["0.0.0.0:9192", "192.0.2.1:9192", "localhost:9192", "127.0.0.1:0", "9192", "[::]:1"])
+def test_udp_is_for_this_machine_alone(udp: str) -> None:
+    """COMM-07: datagrams are neither signed nor encrypted: an address that others reach is refused, in one line."""
+    assert "[php] udp" in error_of(f"[php]\nudp = {udp}\n")
+
+
+def test_datagram_sockets_are_off_until_asked_for() -> None:
+    """COMM-07: `datagram` and `udp`, per section, and no two the same."""
+    (php,) = read_agent(written(""), {}).php
+    assert (php.datagram, php.udp) == (None, None)
+    (php,) = read_agent(written("[php]\ndatagram = /run/a.dgram\nudp = [::1]:9192\n"), {}).php
+    assert (str(php.datagram), str(php.udp)) == ("/run/a.dgram", "[::1]:9192")
+    assert "the same" in error_of("[php]\nsocket = /run/a\ndatagram = /run/a\n")
+    two = "[php a]\nsocket = /run/a\nudp = 127.0.0.1:1\n[php b]\nsocket = /run/b\nudp = 127.0.0.1:1\n"
+    assert "the same" in error_of(two)

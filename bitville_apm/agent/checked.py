@@ -33,19 +33,26 @@ def check(settings: AgentConfig, environment: Mapping[str, str]) -> None:
         if not any(one.belongs(php.name, php.socket) for one in lent):
             ours = holds is None or str(php.socket) in holds.sockets
             SocketFile(php.socket, php.mode, php.group).check(ours)
+        if php.datagram is not None:
+            ours = holds is None or str(php.datagram) in holds.sockets
+            SocketFile(php.datagram, php.mode, php.group).check(ours)
     if holds is None:
         return
+    for php in settings.php:
+        if php.udp is not None and str(php.udp) not in holds.sockets:
+            _free("udp", php.udp, socket.SOCK_DGRAM)
     if str(settings.agent.health) != holds.health:
-        _free(settings.agent.health)
+        _free("health", settings.agent.health, socket.SOCK_STREAM)
     if str(settings.agent.state) != holds.state:
         os.close(lock(settings.agent.state / "agent.lock"))
 
 
-def _free(address: Address) -> None:
+def _free(what: str, address: Address, kind: int) -> None:
     try:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with socket.socket(family, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((address.host, address.port))
     except OSError as error:
-        raise CannotListen(f"health {address}: {error.strerror}") from None
+        raise CannotListen(f"{what} {address}: {error.strerror}") from None

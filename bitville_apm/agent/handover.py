@@ -47,10 +47,11 @@ class Waiting(Struct, frozen=True, kw_only=True):
 
 
 class SourceState(Struct, frozen=True, kw_only=True):
-    """One `[php NAME]` section: its listening socket, its connections, its requests that wait to be judged."""
+    """One `[php NAME]` section: its sockets, its connections, its requests that wait to be judged."""
 
     name: str
     listening: int
+    datagrams: list[int] = []
     held: list[Held] = []
     waiting: list[Waiting] = []
 
@@ -106,6 +107,6 @@ def decoded(data: bytes) -> Handover:
 def descriptors(handover: Handover) -> list[int]:
     """All that must stay open over the `exec`."""
     kept = [held.descriptor for source in handover.sources for held in source.held]
-    kept += [source.listening for source in handover.sources]
+    kept += [n for source in handover.sources for n in (source.listening, *source.datagrams)]
     kept += handover.locks.values()
     return kept if handover.health < 0 else [*kept, handover.health]

@@ -105,7 +105,7 @@ class Inheritance:
                 continue
             where = bound_to(state.listening)
             where.unlink(missing_ok=True)
-            for descriptor in (state.listening, *(held.descriptor for held in state.held)):
+            for descriptor in (state.listening, *state.datagrams, *(held.descriptor for held in state.held)):
                 os.close(descriptor)
             if str(where) in self.handed.locks:
                 os.close(self.handed.locks[str(where)])

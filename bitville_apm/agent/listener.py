@@ -23,13 +23,14 @@ from zope.interface import implementer
 from bitville_apm import limits, reading
 from bitville_apm.agent.connection import PhpConnection
 from bitville_apm.agent.crowd import Crowd
+from bitville_apm.agent.datagrams import Datagrams
 from bitville_apm.agent.framing import LineFramer, Oversize
 from bitville_apm.agent.handover import Held, SourceState, Waiting
 from bitville_apm.agent.inflight import Alive, Closed, InFlight, Open, Peer, died_body
 from bitville_apm.agent.journal import NotWritten
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.repeated import Repeated
-from bitville_apm.agent.socketfile import SocketFile
+from bitville_apm.agent.socketfile import CannotListen, SocketFile
 from bitville_apm.agent.streams import StreamEndpoint, StreamPort
 from bitville_apm.checks import Problem, Refused
 from bitville_apm.interfaces import ISource
@@ -76,6 +77,7 @@ class PhpSource:
     pipeline: Pipeline
     boottime: Callable[[], float]
     alive: Alive
+    datagrams: Datagrams | None = None
     in_flight: InFlight = attrs.Factory(InFlight)
     descriptors: int = limits.DESCRIPTORS
     crowd: Crowd = attrs.field(init=False)
@@ -93,8 +95,19 @@ class PhpSource:
 
     def listen(self) -> None:
         """Take the socket. Blocks shortly, so before the reactor runs. Raises `CannotListen`."""
-        endpoint = StreamEndpoint(self.reactor, self.file.listen(), self.crowd.make_room)
+        if self.datagrams is not None:
+            self.datagrams.listen()
+        try:
+            listening = self.file.listen()
+        except CannotListen:
+            self._close_datagrams()
+            raise
+        endpoint = StreamEndpoint(self.reactor, listening, self.crowd.make_room)
         endpoint.listen(Clients(partial(PhpConnection, self, self.crowd))).addCallback(self._listening)
+
+    def _close_datagrams(self) -> None:
+        if self.datagrams is not None:
+            self.datagrams.stop()
 
     def _listening(self, port: Any) -> None:
         self._port = port
@@ -109,6 +122,7 @@ class PhpSource:
         """Take no more connections; the socket's name is gone after that."""
         port, self._port = self._port, None
         if port is not None:
+            self._close_datagrams()
             self.file.remove()
             await maybeDeferred(port.stopListening)
         self.file.release()
@@ -141,7 +155,13 @@ class PhpSource:
             "large": crowd.large,
             "shed": crowd.shed,
             "turned_away": crowd.turned_away,
+            **(self.datagrams.health() if self.datagrams is not None else {}),
         }
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it is told something: its socket, and the datagram ones."""
+        return [str(self.file.path), *(self.datagrams.addresses if self.datagrams is not None else [])]
 
     @property
     def listening(self) -> bool:
@@ -181,6 +201,7 @@ class PhpSource:
         return SourceState(
             name=self.name,
             listening=port.detach(),
+            datagrams=self.datagrams.suspend() if self.datagrams is not None else [],
             held=[h for h in held if h is not None],
             waiting=[_waiting(closed) for closed in self.in_flight.taken_out()],
         )
@@ -231,6 +252,8 @@ class PhpSource:
     def tick(self) -> None:
         """A second has passed."""
         self.crowd.tick()
+        if self.datagrams is not None:
+            self.datagrams.tick()
         due = self.in_flight.due(self.boottime())
         if due:
             self._judging += 1

@@ -100,6 +100,23 @@ class SocketFile:
             raise
         return listening
 
+    def bind(self) -> socket.socket:
+        """A datagram socket there. No lock beside it: a section has its stream socket's. Raises `CannotListen`."""
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._clear()
+            with self.private():
+                bound.bind(str(self.path))
+            self.open_up()
+        except OSError as error:
+            bound.close()
+            raise CannotListen(f"{self.path}: {error.strerror or error}") from None
+        except CannotListen:
+            bound.close()
+            raise
+        return bound
+
     def claim(self) -> None:
         """Make sure that nobody else listens there, and that the path is free. Raises `CannotListen`.
 

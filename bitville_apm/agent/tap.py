@@ -24,7 +24,9 @@ from bitville_apm.agent import handover
 from bitville_apm.agent.checked import check
 from bitville_apm.agent.control import CONTROL, Control
 from bitville_apm.agent.daemon import AgentService
+from bitville_apm.agent.datagrams import Datagrams
 from bitville_apm.agent.disk import Disk
+from bitville_apm.agent.eyes import Eyes
 from bitville_apm.agent.forward import Forward
 from bitville_apm.agent.handover import Handover, Holds
 from bitville_apm.agent.health import Health
@@ -33,17 +35,18 @@ from bitville_apm.agent.inherited import Inheritance, lent_sockets, unclaimed
 from bitville_apm.agent.journal import Journal
 from bitville_apm.agent.lifecycle import CHECKED, Command, Lifecycle, handed_over
 from bitville_apm.agent.listener import PhpSource
+from bitville_apm.agent.looks import Looks
 from bitville_apm.agent.outgoing import Outgoing
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.processes import alive
 from bitville_apm.agent.quarantine import Quarantine
 from bitville_apm.agent.report import Report
-from bitville_apm.agent.socketfile import CannotListen
+from bitville_apm.agent.socketfile import CannotListen, SocketFile
 from bitville_apm.agent.spool import Spool
 from bitville_apm.agent.transmitter import Transmitter, trust
 from bitville_apm.agent.vitals import Vitals
 from bitville_apm.agent.worker import Worker
-from bitville_apm.config import AgentConfig, read_agent
+from bitville_apm.config import AgentConfig, PhpSection, read_agent
 from bitville_apm.http import LimitedSite
 from bitville_apm.ini import ConfigError
 
@@ -123,6 +126,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
             workers.append(worker)
             pipelines[key] = _pipeline(_name(php.key), key, options, reactor, worker)
         pipeline = pipelines[key]
+        flight = InFlight()
         source = PhpSource(
             name=php.name,
             reactor=reactor,
@@ -130,7 +134,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
             pipeline=pipeline,
             boottime=_boottime,
             alive=alive,
-            in_flight=InFlight(),
+            in_flight=flight,
+            datagrams=_datagrams(php, reactor, pipeline, flight, inherited),
             descriptors=descriptors,
         )
         sources.append(source)
@@ -139,18 +144,20 @@ def makeService(options: Options, reactor: Any = None) -> IService:
             reading = Worker(reactor, f"spool {php.name}")
             workers.append(reading)
             spools.append(Spool(php.spool, php.group, pipeline, reading, reactor, source.in_flight.found))
-    beat, checker = Worker(reactor, "heartbeat"), Worker(reactor, "check")
+    beat, checker, looking = Worker(reactor, "heartbeat"), Worker(reactor, "check"), Worker(reactor, "looks")
     service = AgentService(
         reactor=reactor,
         pipelines=list(pipelines.values()),
         sources=sources,
         spools=spools,
-        workers=[*workers, beat, checker],
+        workers=[*workers, beat, checker, looking],
         listen_health=_health_listener(settings, reactor, inherited.handed),
         health_address=str(settings.agent.health),
         state=settings.agent.state,
         now=time.time,
         inheritance=inherited,
+        # Half of the descriptors are for clients, a quarter for two files of each process looked at.
+        looks=Looks(sources, Eyes(descriptors // 8, time.time, _boottime), looking, reactor, _boottime),
     )
     service.vitals = Vitals(
         settings.agent.heartbeat, beat, reactor, lambda: service.report.stalled_for, lambda: service.report.requests
@@ -162,7 +169,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         holds=Holds(
             health=str(settings.agent.health),
             state=str(settings.agent.state),
-            sockets=[str(source.file.path) for source in sources],
+            sockets=[address for source in sources for address in source.addresses],
             lent={str(source.file.path): source.file.given for source in sources if source.file.lent},
         ),
         max_requests=settings.limits.max_requests,
@@ -181,15 +188,28 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     return service
 
 
+def _datagrams(
+    php: PhpSection, reactor: Any, pipeline: Pipeline, flight: InFlight, inherited: Inheritance
+) -> Datagrams | None:
+    """A section's datagram sockets, where it has any."""
+    if php.datagram is None and php.udp is None:
+        return None
+    file = SocketFile(php.datagram, php.mode, php.group) if php.datagram else None
+    before = inherited.state(php.name, php.socket)
+    handed = before.datagrams if before is not None else ()
+    return Datagrams(php.name, reactor, pipeline, flight.found, file, php.udp, handed)
+
+
 def _pipeline(name: str, key: str, options: Options, reactor: Any, worker: Worker) -> Pipeline:
     settings = options.settings
     state, link = settings.agent.state, settings.collector
     bound = settings.limits.journal_mb * limits.MIB
-    journal = Journal(Disk(state / "journal" / name, settings.limits.fsync, bound), worker, reactor, time.time)
+    journal = Journal(Disk(state / "journal" / name, settings.limits.fsync, bound, True), worker, reactor, time.time)
+    frames = Journal(Disk(state / "journal" / name / "frames", settings.limits.fsync), worker, reactor, time.time)
     quarantine = Quarantine(state / "quarantine" / name)
     breaker_name = "central_listener" if name == "default" else f"central_listener-{name}"
     forward = Forward(
-        journals=[Outgoing(journal)],
+        journals=[Outgoing(frames, at_once=True), Outgoing(journal)],
         transmitter=Transmitter(reactor, worker, time.time, link.url, settings.agent.host, options.policy),
         quarantine=quarantine,
         run=worker,
@@ -200,7 +220,7 @@ def _pipeline(name: str, key: str, options: Options, reactor: Any, worker: Worke
         flush_seconds=link.flush_seconds,
         breaker_name=breaker_name,
     )
-    return Pipeline(name, journal, forward, quarantine, worker, reactor, time.time)
+    return Pipeline(name, journal, frames, forward, quarantine, worker, reactor, time.time)
 
 
 def _name(own_key: str) -> str:
@@ -225,7 +245,7 @@ def _health_listener(
     endpoint = TCP6ServerEndpoint if ":" in address.host else TCP4ServerEndpoint
 
     def listen(service: AgentService) -> Deferred[IListeningPort]:
-        site = LimitedSite(Health(service.report.health).app.resource(), reactor)
+        site = LimitedSite(Health(service.report.health), reactor)
         if handed is not None and handed.health >= 0:
             if handed.health_address == str(address):
                 family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
