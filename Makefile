@@ -46,7 +46,7 @@ faults: system $(VENV)/dev-stamp
 	$(BIN)/python -m pytest -s tests/faults $(ARGS)
 
 bench: $(VENV)/dev-stamp
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in benchmarks/p[0-9]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 lint: $(VENV)/dev-stamp
 	$(BIN)/ruff check .

@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import zstandard
-from generated import Application, item
 
+from benchmarks.generated import Application, item
 from tests.collector.rig import Rig, running
 
 SENDERS = 2

@@ -106,8 +106,12 @@ class Day:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the file: readers keep connections, so closing alone would not."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
-        """Close; SQLite moves the write-ahead log into the file if nobody reads it."""
+        """Close."""
         self._db.close()
 
     # --- What it learned and knows of others ----------------------------------------------------------------

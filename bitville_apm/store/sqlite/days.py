@@ -224,7 +224,10 @@ class DayFiles:
     def _close_all_but(self, most: int) -> None:
         while len(self._open) > most:
             date = next(iter(self._open))
-            self._open.pop(date).close()
+            day = self._open.pop(date)
+            with contextlib.suppress(sqlite3.Error):
+                day.checkpoint()
+            day.close()
 
 
 def inode_of(path: Path) -> int | None:

@@ -24,6 +24,7 @@ from bitville_apm.store.sqlite import counting, packing, searching, tops
 from bitville_apm.store.sqlite.compressing import Bodies
 from bitville_apm.store.sqlite.days import inode_of
 from bitville_apm.store.sqlite.files import day_numbered, days_in, is_damage, number_of, open_reader
+from bitville_apm.store.sqlite.pool import Pool
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -68,6 +69,7 @@ class Reader:
     """Days that could not be read, and why."""
     stopping: bool = False
     """Set when the store stops: questions under way are given up."""
+    pool: Pool = attrs.field(factory=Pool)
     on_damage: Callable[[datetime.date, str, int | None, bool], None] = lambda date, why, inode, certain: None
     """Called when a day could not be read: why, which file it was, and whether that is damage for certain."""
 
@@ -233,7 +235,7 @@ class Reader:
                 continue
             inode = inode_of(path)
             try:
-                with contextlib.closing(open_reader(path)) as db, self._timed(db, until):
+                with self.pool.borrowed(date, path) as db, self._timed(db, until):
                     if db.execute("PRAGMA user_version").fetchone()[0] == 0:
                         continue  # the writer is just making it
                     found += list(ask(_Day(db, _visible(db, projects))))

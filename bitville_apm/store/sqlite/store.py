@@ -80,11 +80,17 @@ class SqliteStore:
         reader.projects(None)  # looks into every day, so that a damaged one is known from the start
         files = DayFiles(directory)
         writer = Writer(files, reactor)
+
+        def let_go(first: datetime.date) -> None:
+            """Have nobody keep the days before one open."""
+            reader.pool.let_go(first)
+            writer.do(lambda files: files.let_go(first))
+
         keeper = Keeper(
             directory,
             days,
             reactor.seconds,
-            lambda first: writer.do(lambda files: files.let_go(first)),
+            let_go,
             lambda damage: writer.do(lambda files: files.set_aside(damage)),
             None if gigabytes is None else int(gigabytes * 1e9),
         )
@@ -126,8 +132,9 @@ class SqliteStore:
     async def close(self) -> None:
         """Commit what was given, close every file."""
         self._keeper.stopping = self._salvage.stopping = True
-        await self._writer.stop()
         self._reader.stopping = True
+        self._reader.pool.close()
+        await self._writer.stop()
         for pool in (self._threads, self._main_thread, self._keeping_thread):
             pool.stop()
         self.main.close()
