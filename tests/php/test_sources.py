@@ -174,7 +174,7 @@ class wpdb {
         mysqli_report(MYSQLI_REPORT_OFF);
         $result = mysqli_query($this->dbh, $query);
         if (defined('SAVEQUERIES') && SAVEQUERIES) {
-            $data = apply_filters('log_query_custom_data', [], $query, microtime(true) - $start, 'caller', $start);
+            $data = apply_filters('log_query_custom_data', [], $query, microtime(true) - $start, 'main, Page->show, get', $start);
             $this->queries[] = [$query, 0.1, 'caller', $start, $data];
         }
         return $result;
@@ -202,7 +202,7 @@ def test_wordpress_without_a_change(site: Site, mysql: str) -> None:
     assert (sql["n"], sql["failed"], sql["truncated"]) == (121, 1, False)
     assert texts(end)[-2:] == ["select ?", "nonsense"]
     assert sql["connections"] == [{"driver": "mysql", "host": "localhost", "database": "shop", "user": "root"}]
-    assert sql["queries"][0]["stack"] == [f"{site.root}/app.php:2"]
+    assert sql["queries"][0]["stack"] == ["get", "Page->show", "main"]
 
 
 def test_wordpress_in_a_pool(site: Site, mysql: str, tmp_path: Path) -> None:

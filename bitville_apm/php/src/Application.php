@@ -51,7 +51,7 @@ final class Application
             return false;
         }
         // As wp-includes/plugin.php expects it of those who come first.
-        foreach (['query' => 1, 'log_query_custom_data' => 5] as $hook => $arguments) {
+        foreach (['query' => 1, 'log_query_custom_data' => 4] as $hook => $arguments) {
             $GLOBALS['wp_filter'][$hook][PHP_INT_MAX][] = [
                 'function' => [self::class, $hook],
                 'accepted_args' => $arguments,
@@ -80,12 +80,12 @@ final class Application
     }
 
     /** WordPress' filter `log_query_custom_data`: after each statement, with its time. */
-    public static function log_query_custom_data($data, $statement = '', $seconds = 0.0)
+    public static function log_query_custom_data($data, $statement = '', $seconds = 0.0, $callers = '')
     {
-        Client::quietly(static function () use ($statement, $seconds) {
+        Client::quietly(static function () use ($statement, $seconds, $callers) {
             $sql = Client::sql('wordpress');
             if ($sql !== null) {
-                WordPress::after($sql, (string) $statement, (float) $seconds);
+                WordPress::after($sql, (string) $statement, (float) $seconds, (string) $callers);
             }
         });
         return $data;

@@ -23,10 +23,16 @@ final class Connection
     }
 
     /** Notes one execution that took $ns and has just ended. */
-    public function took(Sql $sql, string $text, int $ns, bool $failed, ?int $variables = null): void
-    {
+    public function took(
+        Sql $sql,
+        string $text,
+        int $ns,
+        bool $failed,
+        ?int $variables = null,
+        ?array $stack = null
+    ): void {
         try {
-            $sql->add($text, hrtime(true) - $ns, $ns, $failed, $sql->connection($this->facts), $variables);
+            $sql->add($text, hrtime(true) - $ns, $ns, $failed, $sql->connection($this->facts), $variables, $stack);
         } catch (\Throwable $e) {
             // The statement ran; that is what counts for the application.
         }

@@ -60,9 +60,17 @@ final class Sql
      * @param int $startNs hrtime when it began
      * @param int $ns how long it took
      * @param int|null $variables number of bound values; the values themselves are never taken
+     * @param string[]|null $stack the frames that led here, where the source knows them; else they are looked up
      */
-    public function add(string $sql, int $startNs, int $ns, bool $failed, int $connection, ?int $variables): void
-    {
+    public function add(
+        string $sql,
+        int $startNs,
+        int $ns,
+        bool $failed,
+        int $connection,
+        ?int $variables,
+        ?array $stack = null
+    ): void {
         $began = hrtime(true);
         $slow = $ns >= Limits::SLOW_MS * 1000000;
         $this->n++;
@@ -82,7 +90,7 @@ final class Sql
                 'c' => $connection,
                 'failed' => (int) $failed,
                 'vars' => $variables,
-                'stack' => $this->config->sqlStack && $this->budget->allows('sql_stack', 0.5) ? $this->stack() : null,
+                'stack' => $this->config->sqlStack ? $this->framesOf($stack) : null,
             ];
             if ($this->repeated !== []) {
                 $this->repeated[$connection . ':' . end($this->kept)['sql']] = count($this->kept) - 1;
@@ -123,6 +131,14 @@ final class Sql
         $entry['n']++;
         $entry['ms'] += $ns / 1e6;
         $entry['failed'] += (int) $failed;
+    }
+
+    private function framesOf(?array $known): ?array
+    {
+        if ($known !== null) {
+            return array_slice($known, 0, $this->config->sqlStackFrames);
+        }
+        return $this->budget->allows('sql_stack', 0.5) ? $this->stack() : null;
     }
 
     /** The text as kept; the same text is held once however often it runs. */

@@ -27,8 +27,12 @@ final class WordPress
         }
     }
 
-    /** After a statement that took $seconds. */
-    public static function after(Sql $sql, string $statement, float $seconds): void
+    /**
+     * After a statement that took $seconds.
+     *
+     * @param string $callers as WordPress has looked them up already, outermost first: `a, B->c, …`
+     */
+    public static function after(Sql $sql, string $statement, float $seconds, string $callers): void
     {
         $database = isset($GLOBALS['wpdb']) ? $GLOBALS['wpdb'] : null;
         if (self::$connection === null) {
@@ -41,6 +45,7 @@ final class WordPress
         }
         $handle = isset($database->dbh) ? $database->dbh : null;
         $failed = $handle instanceof \mysqli && mysqli_errno($handle) !== 0;
-        self::$connection->took($sql, $statement, (int) ($seconds * 1e9), $failed);
+        $stack = array_reverse(explode(', ', $callers));
+        self::$connection->took($sql, $statement, (int) ($seconds * 1e9), $failed, null, $stack);
     }
 }
