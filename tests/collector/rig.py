@@ -95,6 +95,10 @@ class Rig:
     def start(self) -> None:
         """Start the process and wait until it answers."""
         self.spawn()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until a started process answers."""
         assert self.process is not None
         until = time.monotonic() + START_S
         while time.monotonic() < until:
