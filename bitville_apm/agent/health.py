@@ -13,7 +13,7 @@ from typing import Any
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from bitville_apm.http import METRICS_TYPE, Measure, metrics
+from bitville_apm.metrics import METRICS_TYPE, Measure, metrics
 
 _HOSTS = (b"127.0.0.1", b"localhost")
 _GAUGES = ("pending", "waiting", "error")

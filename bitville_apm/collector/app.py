@@ -23,8 +23,9 @@ from bitville_apm.collector.agents import Agents
 from bitville_apm.collector.cleanup import Cleanup
 from bitville_apm.collector.ingest import Ingest, caller_of
 from bitville_apm.collector.metrics import measures
-from bitville_apm.http import METRICS_TYPE, HttpProblem, answer_problem, metrics
+from bitville_apm.http import HttpProblem, answer_problem
 from bitville_apm.interfaces import IAuth
+from bitville_apm.metrics import METRICS_TYPE, metrics
 from bitville_apm.store.interface import IKeyring, IStore, NoSpace
 
 _log = Logger()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bitville_apm.http import Measure
+from bitville_apm.metrics import Measure
 
 
 def measures(ready: Mapping[str, Any], ingest: Mapping[str, int], rates_refused: int) -> Iterator[Measure]:
