@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import hmac
 import json
 import os
 import re
@@ -18,13 +17,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import bitville_apm
-from bitville_apm.ini import ConfigError
+from bitville_apm.cli import php_settings
+from bitville_apm.cli.php_settings import Refused
 
 SOURCE = Path(bitville_apm.__file__).parent / "php"
 STUB, LISTENER, CHAIN, OFF = "prepend.php", "listener.php", "chain.php", "off"
@@ -35,21 +34,12 @@ CLASSES = "/src/begin.php"
 EXTRAS = ("mediawiki", "doctrine")
 """Files of src/ that are loaded only for those applications."""
 
-INI = Path("/etc/bitville-apm/profiling.ini")
-
 SETTING = re.compile(
     r"^[ \t]*(?:auto_prepend_file[ \t]*=|php(?:_admin)?_value[ \t]*"
     r"(?:\[[ \t]*auto_prepend_file[ \t]*\][ \t]*=|[ \t]auto_prepend_file[ \t]))[ \t]*([^;\n]*)",
     re.MULTILINE | re.IGNORECASE,
 )
 """auto_prepend_file in php.ini, .user.ini, a pool's file and Apache's."""
-
-
-class Refused(ConfigError):
-    """Something a person has to do first; says what."""
-
-    def __init__(self, why: str) -> None:
-        Exception.__init__(self, why)
 
 
 class Named(NamedTuple):
@@ -76,9 +66,16 @@ def add_to(commands: Any) -> None:
     uninstall.add_argument("--stub", action="store_true", help="the stub too: every pool has been reloaded")
     uninstall.set_defaults(run=_guarded, act=_uninstall)
     trigger = actions.add_parser("trigger", help="print a header that asks for one request's deep profile")
-    trigger.add_argument("--ini", type=Path, default=INI, metavar="FILE", help=f"where xhprof_secret is: {INI}")
+    trigger.add_argument(
+        "--ini", type=Path, default=php_settings.INI, metavar="FILE", help=f"where xhprof_secret is: {php_settings.INI}"
+    )
     trigger.add_argument("--minutes", type=int, default=10, metavar="N", help="how long it is valid, 1 to 60: 10")
     trigger.set_defaults(run=_guarded, act=_trigger)
+    check = actions.add_parser("check", help="what the client makes of its settings, and what it finds at its socket")
+    check.add_argument(
+        "--ini", type=Path, default=php_settings.INI, metavar="FILE", help=f"the settings: {php_settings.INI}"
+    )
+    check.set_defaults(run=_guarded, act=_check)
     for word, text in (("off", "measure nothing any more, in every pool, at once"), ("on", "measure again")):
         switch = actions.add_parser(word, help=text)
         switch.add_argument("--dir", type=Path, action="append", metavar="DIR", help="this client only")
@@ -313,17 +310,18 @@ def _uninstall(given: argparse.Namespace) -> int:
     return 0
 
 
+def _check(given: argparse.Namespace) -> int:
+    told, problems = php_settings.check(given.ini, SOURCE / "src")
+    lines = [f"{key}: {json.dumps(value)}" for key, value in told.items() if key != "unknown"]
+    _tell(given, {**told, "problems": problems}, lines)
+    for problem in problems:
+        print(f"bitville: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
 def _trigger(given: argparse.Namespace) -> int:
-    found = re.search(r"^[ \t]*xhprof_secret[ \t]*=[ \t]*(\S.*?)[ \t]*$", given.ini.read_text(), re.MULTILINE)
-    secret = found[1].strip("\"'") if found else ""
-    if not secret:
-        raise Refused(f"{given.ini} has no xhprof_secret: set one, and xhprof_enabled = on")
-    if not 1 <= given.minutes <= 60:
-        raise Refused("--minutes is 1 to 60")
-    until = int(time.time()) + 60 * given.minutes
-    signed = hmac.new(secret.encode(), f"bitville-profile {until}".encode(), hashlib.sha256).hexdigest()
-    header = f"X-Bitville-Profile: {until}.{signed}"
-    _tell(given, {"header": header, "until": until}, [header])
+    header = php_settings.header(given.ini, given.minutes)
+    _tell(given, {"header": header}, [header])
     return 0
 
 

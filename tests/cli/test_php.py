@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import stat
 import subprocess
 from pathlib import Path
@@ -199,3 +200,38 @@ def test_path(capsys: pytest.CaptureFixture[str]) -> None:
     """CFG-02: `bitville php path` is the folder of the client."""
     assert run("path") == 0
     assert (Path(capsys.readouterr().out.strip()) / "prepend.php").is_file()
+
+
+def test_check_finds_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """PHP-07, COMM-10: unknown keys with their lines, and what the client finds at its socket and its spool."""
+    require("php")
+    ini = tmp_path / "profiling.ini"
+    spool = tmp_path / "spool"
+    text = "; a note = 1\n[profiling]\nenabled = 1\nsql_redact_sensitive = 1\nprofiling_treshold_ms = 9\ncolour=red\n"
+    ini.write_text(text + f"socket_path = {tmp_path}/s\ndisk_buffer_path = {spool}\n")
+    assert run("check", "--ini", ini, "--json") == 1
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert told["unknown"] == [{"line": 5, "key": "profiling_treshold_ms"}, {"line": 6, "key": "colour"}]
+    found = (told["enabled"], told["exists"], told["is_socket"], told["writable_dir"])
+    assert found == (True, False, False, False)
+    assert err.splitlines()[0] == f"bitville: {ini}:5: unknown key profiling_treshold_ms"
+    assert len(err.splitlines()) == 4
+    spool.mkdir()
+    ini.write_text(f"profiling_enabled = 1\ndaemon_socket_path = {tmp_path}/s\ndisk_buffer_path = {spool}\n")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"{tmp_path}/s")
+        assert run("check", "--ini", ini) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert {"is_socket: true", "writable_dir: true", "enabled: true"} <= set(out.splitlines())
+
+
+def test_check_without_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """PHP-07: a file that is missing, or says nothing, is told as what it means: off."""
+    require("php")
+    assert run("check", "--ini", tmp_path / "none.ini") == 1
+    assert capsys.readouterr().err == f"bitville: {tmp_path}/none.ini: No such file or directory\n"
+    (tmp_path / "empty.ini").touch()
+    assert run("check", "--ini", tmp_path / "empty.ini") == 1
+    assert "it is off" in capsys.readouterr().err

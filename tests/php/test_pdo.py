@@ -82,6 +82,12 @@ def test_values_never_leave(site: Site) -> None:
     assert "4242424242" not in text
 
 
+def test_literals_go_whatever_the_settings_say(site: Site) -> None:
+    """PHP-07, PHP-09: the first version's `sql_redact_sensitive` is read and keeps no literal: they always go."""
+    sql = sql_of(site, "$d->query(\"select 'secret'\");", sql_redact_sensitive="off")
+    assert sql["queries"][0]["sql"] == "select ?"
+
+
 def test_a_failed_redaction_sends_nothing(site: Site) -> None:
     """PHP-09: where the statement cannot be read, the marker is sent instead."""
     shutil.copytree(PHP, site.root / "client")

@@ -174,8 +174,9 @@ class wpdb {
         mysqli_report(MYSQLI_REPORT_OFF);
         $result = mysqli_query($this->dbh, $query);
         if (defined('SAVEQUERIES') && SAVEQUERIES) {
-            $data = apply_filters('log_query_custom_data', [], $query, microtime(true) - $start, 'main, Page->show, get', $start);
-            $this->queries[] = [$query, 0.1, 'caller', $start, $data];
+            $callers = 'main, Page->show, get';
+            $data = apply_filters('log_query_custom_data', [], $query, microtime(true) - $start, $callers, $start);
+            $this->queries[] = [$query, 0.1, $callers, $start, $data];
         }
         return $result;
     }

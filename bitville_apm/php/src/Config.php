@@ -51,6 +51,9 @@ final class Config
         'redact_keys' => ['redactKeys', 'list'],
     ];
 
+    /** Known too: these three have a reader of their own below, and literals are removed whatever the last one says. */
+    const OTHERS = ['daemon_socket_path', 'disk_buffer_path', 'project_name', 'sql_redact_sensitive'];
+
     public $enabled = false;
     public $thresholdMs = 500.0;
     public $profiler = 'auto';
