@@ -29,10 +29,14 @@ def replace(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def make_private(path: Path) -> None:
-    """Make a directory, and those above it that are missing, for its owner alone. Raises `OSError`. Blocks."""
+    """Make a directory, and those above it that are missing, durably and for its owner alone.
+
+    Raises `OSError`. Blocks.
+    """
     for directory in (*reversed(path.parents), path):
         if not directory.is_dir():
             directory.mkdir(mode=0o700, exist_ok=True)
+            sync_directory(directory.parent)
 
 
 def sync_directory(path: Path) -> None:

@@ -30,6 +30,7 @@ from pathlib import Path
 
 import attrs
 
+from bitville_apm import files
 from bitville_apm.agent.segment import Place
 from bitville_apm.agent.totals import Count, Totals
 
@@ -89,9 +90,11 @@ def write(path: Path, cursor: Cursor) -> None:
     try:
         if os.fstat(descriptor).st_size < 2 * SLOT_BYTES:
             os.pwrite(descriptor, bytes(2 * SLOT_BYTES), 0)
-        at = SLOT_BYTES * (cursor.generation % 2)
-        if os.pwrite(descriptor, encoded(cursor), at) < SLOT_BYTES:
-            raise OSError(errno.EIO, "cursor: written in part")
+            files.sync_directory(path.parent)
+        at, slot = SLOT_BYTES * (cursor.generation % 2), encoded(cursor)
+        os.pwrite(descriptor, slot, at)
+        if os.pread(descriptor, SLOT_BYTES, at) != slot:
+            raise OSError(errno.EIO, "the disk did not take what it said it took")
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
