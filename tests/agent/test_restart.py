@@ -138,7 +138,7 @@ def test_sighup_reads_the_configuration_again(tmp_path: Path, collector: Collect
 
 
 @pytest.mark.parametrize("delays", [(0.2,), pytest.param((0.0, 0.05, 0.1, 0.3, 0.6), marks=pytest.mark.full)])
-def test_a_signal_in_the_midst_of_a_restart(delays: tuple[float], tmp_path: Path, collector: Collector) -> None:
+def test_a_signal_in_the_midst_of_a_restart(delays: tuple[float, ...], tmp_path: Path, collector: Collector) -> None:
     """DAEMON-04: SIGHUP while it replaces itself does not end it, SIGTERM does, with exit code 0 and no socket left."""
     agent = Agent(tmp_path / "a", collector.url)
     with running(agent):
