@@ -6,6 +6,7 @@ import contextlib
 import os
 from array import array
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import attrs
@@ -209,8 +210,9 @@ class Disk:
         found: tuple[int, str] | None = None
         if now_ms is not None:
             oldest = now_ms - limits.JOURNAL_AGE_S * 1000
-            for index, file in enumerate(self._segments[1:], 1):
-                if file.made_ms is None or file.made_ms >= oldest:
+            for index, (file, after) in enumerate(pairwise(self._segments), 1):
+                # Old is what was both begun and ended long ago: one of the two may be a clock's mistake.
+                if any(s.made_ms is None or s.made_ms >= oldest for s in (file, after)):
                     break
                 found = index, "dropped_age"
         if self.most_bytes is not None:

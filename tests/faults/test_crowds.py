@@ -44,8 +44,7 @@ class Crowd(threading.Thread):
             for kind, count in self._counts.items():
                 for _ in range(count):
                     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                    one.settimeout(5)
-                    one.connect(self._path)
+                    one.connect(self._path)  # blocks while the queue is full
                     one.setblocking(False)
                     selector.register(one, selectors.EVENT_READ, (kind, time.monotonic()))
                     left += 1

@@ -84,7 +84,6 @@ def begun(directory: Path, trace: list[str]) -> Iterator[Round]:
         listening = stack.enter_context(holder.held(directory / "run" / "daemon.sock"))
         agent = holder.Quick(directory, collector.url, fsync="interval", listening=listening, trace=trace)
         script = Script(agent.socket, agent.spool, "script", 2, short=0.5, pause=0, deadline=2.0, size=WHOLE_BYTES)
-        agent.spool.mkdir(parents=True)
         for _ in range(4):
             script.unheard()
         stack.callback(agent.clean_up)

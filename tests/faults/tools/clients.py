@@ -63,9 +63,12 @@ class Tally:
 
 @attrs.define(eq=False)
 class Spool:
-    """A spool directory, as a pool's workers write into it."""
+    """A spool directory, as a pool's workers write into it; there before the agent's first look at it."""
 
     directory: Path
+
+    def __attrs_post_init__(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
 
     def whole(self, line: bytes, sent: bool) -> None:
         """One record, one file."""
@@ -81,12 +84,11 @@ class Spool:
         while True:
             with path.open("ab") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
-                    continue
-                file.write(line + b"\n")
-                file.flush()
-                path.chmod(0o640)
-                return
+                os.fchmod(file.fileno(), 0o640)
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                        file.write(line + b"\n")
+                        return
 
 
 class Client(threading.Thread):
