@@ -23,6 +23,8 @@ from bitville_apm.agent.handover import Handover
 from bitville_apm.agent.inherited import Inheritance
 from bitville_apm.agent.lifecycle import Lifecycle, NotRestarted
 from bitville_apm.agent.listener import PhpSource
+from bitville_apm.agent.live import live
+from bitville_apm.agent.looks import Looks
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.report import Report
 from bitville_apm.agent.socketfile import CannotListen, lock
@@ -51,6 +53,7 @@ class AgentService(Service):
     state: Path
     now: Callable[[], float]
     inheritance: Inheritance
+    looks: Looks
     vitals: Vitals = attrs.field(init=False)
     lifecycle: Lifecycle = attrs.field(init=False)
     report: Report = attrs.field(init=False)
@@ -146,6 +149,7 @@ class AgentService(Service):
             source.start()
         for spool in self.spools:
             spool.start()
+        self.looks.start()
         self.vitals.start()
         self.lifecycle.start()
         self._loop = LoopingCall(self.report.say)
@@ -185,6 +189,7 @@ class AgentService(Service):
                 await spool.stop()
             for source in self.sources:
                 await source.stop()
+            await self.looks.stop()
             await gatherResults([Deferred.fromCoroutine(pipeline.stop()) for pipeline in self.pipelines])
             for worker in self.workers:
                 worker.stop()
@@ -223,6 +228,8 @@ class AgentService(Service):
 
     async def suspend(self, why: str) -> Handover | None:
         """Come to rest: nothing is lost, nobody is refused, clients wait. None when the agent was told to end."""
+        if self._ended:
+            return None
         self._suspending = True
         self._stop_loops()
         for spool in self.spools:
@@ -230,10 +237,11 @@ class AgentService(Service):
         await gatherResults([Deferred.fromCoroutine(p.forward.pause()) for p in self.pipelines])
         syncing = [Deferred.fromCoroutine(p.journal.sync()) for p in self.pipelines]
         await gatherResults([d.addErrback(lambda failure: failure.trap(OSError)) for d in syncing])
+        await self.looks.stop()
         # From here on clients wait.
         since = self.reactor.seconds()
         states = await gatherResults([source.suspend() for source in self.sources])
-        await gatherResults([Deferred.fromCoroutine(p.journal.stop()) for p in self.pipelines])
+        await gatherResults([Deferred.fromCoroutine(p.close()) for p in self.pipelines])
         self.vitals.stop()
         for worker in self.workers:
             worker.stop()
@@ -271,10 +279,14 @@ class AgentService(Service):
             "restart": self._ask_restart,
             "reload": self._ask_reload,
             "reset-breaker": self._reset_breaker,
+            "live": self._tell_live,
         }
 
     async def _tell_status(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         return self.report.told()
+
+    async def _tell_live(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"requests": live(self.sources, self.looks.boottime())}
 
     async def _ask_restart(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         return await self._restart("bitville agent restart")

@@ -113,6 +113,14 @@ class Journal:
         except OSError as error:
             _log.error("journal: the last fsync failed: {error}", error=error)
 
+    async def ready(self) -> None:
+        """Wait until it is open. Raises `NotWritten` while the disk does not let it."""
+        try:
+            await self._opened()
+        except OSError as error:
+            self._failed("open", error)
+            raise NotWritten(self.failing) from None
+
     async def _opened(self) -> None:
         if not self.opened:
             await self._opening.run(lambda: Deferred.fromCoroutine(self._open_once()))

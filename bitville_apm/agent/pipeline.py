@@ -1,4 +1,4 @@
-"""One collector key's way from a line to the collector: journal, quarantine, forwarder, and the ledger of it all.
+"""One collector key's way from a line to the collector: journals, frames, quarantine, forwarder, and the ledger.
 
 Sections that share a key share a pipeline; a section with a key of its own has a journal of its own, so that
 projects never mix and a revoked key stops only its own.
@@ -11,32 +11,37 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
+import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from bitville_apm import limits
+from bitville_apm import limits, reading, requests
+from bitville_apm.agent.exemplars import Exemplars
 from bitville_apm.agent.forward import Forward
 from bitville_apm.agent.journal import Journal
 from bitville_apm.agent.ledger import Ledger, unexplained
 from bitville_apm.agent.quarantine import Quarantine
-from bitville_apm.agent.segment import SHORT, Entry, Place
+from bitville_apm.agent.sealing import Sealing
+from bitville_apm.agent.segment import FRAMED, LOCAL, SHORT, Entry, Place
 from bitville_apm.agent.unread import UnreadAcks
 from bitville_apm.agent.worker import Run
 from bitville_apm.checks import Refused
 from bitville_apm.records import Line
+from bitville_apm.requests import Request
 
 _log = Logger()
 
 
 @attrs.define(eq=False)
 class Pipeline:
-    """See above. `now` is unix seconds, `clock` monotonic."""
+    """See above. `journal` has the records, `frames` is that of frames. `now` is unix seconds, `clock` monotonic."""
 
     name: str
     journal: Journal
+    frames: Journal
     forward: Forward
     quarantine: Quarantine
     run: Run
@@ -45,26 +50,40 @@ class Pipeline:
     spools: int = 0
     ledger: Ledger = attrs.Factory(Ledger)
     unread: UnreadAcks = attrs.Factory(UnreadAcks)
+    exemplars: Exemplars = attrs.Factory(Exemplars)
+    sealing: Sealing = attrs.field(init=False)
     unbalanced: Mapping[str, int] = attrs.Factory(dict)
     _writing: dict[str, list[Deferred[None]]] = attrs.Factory(dict)
     _refusing: int = 0
     _loop: LoopingCall | None = None
 
+    def __attrs_post_init__(self) -> None:
+        self.sealing = Sealing(self.journal, self.frames, self.clock, self.now)
+
     async def start(self) -> None:
         """Open the journal, then begin to send."""
         self.journal.on_open = self._opened
         await self.journal.start()
+        await self.frames.start()
+        self.sealing.start()
         await self.forward.start()
         self._loop = LoopingCall(self.audit)
         self._loop.clock = self.clock
         self._loop.start(limits.LEDGER_S, now=False)
 
     async def stop(self) -> None:
-        """Send what can be sent, then close the journal."""
+        """Seal, send what can be sent, then close the journals."""
         if self._loop is not None and self._loop.running:
             self._loop.stop()
+        await self.sealing.stop()
         await self.forward.stop()
+        await self.close()
+
+    async def close(self) -> None:
+        """Seal what is not sealed yet, and let go of the journals."""
+        await self.sealing.stop()
         await self.journal.stop()
+        await self.frames.stop()
 
     def _opened(self, recent: array[int]) -> None:
         self.unread.before = recent
@@ -78,6 +97,8 @@ class Pipeline:
 
         Fires when it may be acknowledged; fails with `NotWritten` when its sender must keep it.
         """
+        if not self.journal.opened:
+            return self._once_open(line, received_ms)
         self.ledger.received += 1
         if self.unread.knows(line.id, self.clock.seconds()):
             self.ledger.duplicate += 1
@@ -87,19 +108,47 @@ class Pipeline:
             second: Deferred[None] = Deferred()
             self._writing[line.id].append(second)
             return second
-        flags = SHORT if line.kind == "end" and line.message.short else 0
+        request = requests.request_of(line)
+        flags = self._flags(line, request, received_ms)
         written = self.journal.append(Entry(line.kind, line.id, received_ms, line.body, flags))
         self._writing[line.id] = []
+        written.addCallback(self._framed, line, request, received_ms, flags)
         return written.addCallbacks(self._journalled, self._unwritten, callbackArgs=(line,), errbackArgs=(line,))
+
+    def _once_open(self, line: Line, received_ms: int) -> Deferred[None]:
+        """Until its journal is open nobody knows what the process before has taken of it."""
+        self.journal.waiting_bytes += len(line.body)
+
+        def opened(failure: Failure | None) -> Failure | Deferred[None]:
+            self.journal.waiting_bytes -= len(line.body)
+            if failure is None:
+                return self.take(line, received_ms)
+            self.ledger.received += 1
+            self.ledger.unwritten += 1
+            return failure
+
+        return Deferred.fromCoroutine(self.journal.ready()).addBoth(opened)
 
     def died(self, id_: str, body: bytes) -> Deferred[Place]:
         """Journal a request that ended without an end."""
-        written = self.journal.append(Entry("died", id_, self.stamp(), body))
-        return written.addCallback(self._died)
+        received_ms = self.stamp()
+        line = msgspec.structs.replace(reading.read_body("died", body, received_ms), id=id_)
+        written = self.journal.append(Entry("died", id_, received_ms, body, FRAMED))
+        return written.addCallback(self._died, line, received_ms)
 
-    def _died(self, place: Place) -> Place:
+    def _died(self, place: Place, line: Line, received_ms: int) -> Place:
         self.ledger.died += 1
+        self.sealing.taken(line, requests.request_of(line), received_ms, place)
         return place
+
+    def _flags(self, line: Line, request: Request, received_ms: int) -> int:
+        """Frames count every request. Of the short ones only a few are sent as well, and none while much waits."""
+        if line.kind != "end" or not line.message.short:
+            return FRAMED
+        waits = self.journal.pending.records > limits.EXEMPLARS_PENDING
+        if not waits and self.exemplars.choose(request, received_ms / 1000):
+            return FRAMED | SHORT
+        return FRAMED | SHORT | LOCAL
 
     def refuse(self, refused: Refused, line: bytes) -> Deferred[None]:
         """Keep a refused line in quarantine: fires when it is there, fails with `OSError`."""
@@ -111,10 +160,10 @@ class Pipeline:
         return kept
 
     def spool_caught_up(self) -> None:
-        """One of the spools has imported what was there at start; after the last one the old ids are let go."""
+        """One of the spools has imported what was there at start; after the last one the old ids may go."""
         self.spools -= 1
         if self.spools == 0:
-            self.unread.forget_before()
+            self.unread.spool_imported(self.clock.seconds())
 
     @property
     def waiting(self) -> int:
@@ -145,6 +194,11 @@ class Pipeline:
             **self.forward.journals[-1].sums(),
             "error": sum(abs(by) for by in self._unexplained().values()),
         }
+
+    def _framed(self, place: Place, line: Line, request: Request, received_ms: int, flags: int) -> Place:
+        self.ledger.local += bool(flags & LOCAL)
+        self.sealing.taken(line, request, received_ms, place)
+        return place
 
     def _journalled(self, place: Place, line: Line) -> None:
         self.ledger.journalled += 1

@@ -26,6 +26,7 @@ from bitville_apm.agent.control import CONTROL, Control
 from bitville_apm.agent.daemon import AgentService
 from bitville_apm.agent.datagrams import Datagrams
 from bitville_apm.agent.disk import Disk
+from bitville_apm.agent.eyes import Eyes
 from bitville_apm.agent.forward import Forward
 from bitville_apm.agent.handover import Handover, Holds
 from bitville_apm.agent.health import Health
@@ -34,6 +35,7 @@ from bitville_apm.agent.inherited import Inheritance, lent_sockets, unclaimed
 from bitville_apm.agent.journal import Journal
 from bitville_apm.agent.lifecycle import CHECKED, Command, Lifecycle, handed_over
 from bitville_apm.agent.listener import PhpSource
+from bitville_apm.agent.looks import Looks
 from bitville_apm.agent.outgoing import Outgoing
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.processes import alive
@@ -142,18 +144,20 @@ def makeService(options: Options, reactor: Any = None) -> IService:
             reading = Worker(reactor, f"spool {php.name}")
             workers.append(reading)
             spools.append(Spool(php.spool, php.group, pipeline, reading, reactor, source.in_flight.found))
-    beat, checker = Worker(reactor, "heartbeat"), Worker(reactor, "check")
+    beat, checker, looking = Worker(reactor, "heartbeat"), Worker(reactor, "check"), Worker(reactor, "looks")
     service = AgentService(
         reactor=reactor,
         pipelines=list(pipelines.values()),
         sources=sources,
         spools=spools,
-        workers=[*workers, beat, checker],
+        workers=[*workers, beat, checker, looking],
         listen_health=_health_listener(settings, reactor, inherited.handed),
         health_address=str(settings.agent.health),
         state=settings.agent.state,
         now=time.time,
         inheritance=inherited,
+        # Half of the descriptors are for clients, a quarter for two files of each process looked at.
+        looks=Looks(sources, Eyes(descriptors // 8, time.time, _boottime), looking, reactor, _boottime),
     )
     service.vitals = Vitals(
         settings.agent.heartbeat, beat, reactor, lambda: service.report.stalled_for, lambda: service.report.requests
@@ -200,11 +204,12 @@ def _pipeline(name: str, key: str, options: Options, reactor: Any, worker: Worke
     settings = options.settings
     state, link = settings.agent.state, settings.collector
     bound = settings.limits.journal_mb * limits.MIB
-    journal = Journal(Disk(state / "journal" / name, settings.limits.fsync, bound), worker, reactor, time.time)
+    journal = Journal(Disk(state / "journal" / name, settings.limits.fsync, bound, True), worker, reactor, time.time)
+    frames = Journal(Disk(state / "journal" / name / "frames", settings.limits.fsync), worker, reactor, time.time)
     quarantine = Quarantine(state / "quarantine" / name)
     breaker_name = "central_listener" if name == "default" else f"central_listener-{name}"
     forward = Forward(
-        journals=[Outgoing(journal)],
+        journals=[Outgoing(frames, at_once=True), Outgoing(journal)],
         transmitter=Transmitter(reactor, worker, time.time, link.url, settings.agent.host, options.policy),
         quarantine=quarantine,
         run=worker,
@@ -215,7 +220,7 @@ def _pipeline(name: str, key: str, options: Options, reactor: Any, worker: Worke
         flush_seconds=link.flush_seconds,
         breaker_name=breaker_name,
     )
-    return Pipeline(name, journal, forward, quarantine, worker, reactor, time.time)
+    return Pipeline(name, journal, frames, forward, quarantine, worker, reactor, time.time)
 
 
 def _name(own_key: str) -> str:

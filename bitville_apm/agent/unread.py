@@ -1,12 +1,14 @@
 """Which records may be in the journal without their sender knowing: it will put them into its spool as well.
 
 An ack counts as read when the connection ended cleanly after it; until then the id is remembered, for 15 minutes
-at most. What a crash forgets is made up from the journal itself: at start, the ids of its last 15 minutes, until
-the spool that was there at start is imported.
+at most. What a crash forgets is made up from the journal itself: at start, the ids of its last 15 minutes. Those are
+let go 15 minutes after the spool that was there is imported: a busy worker may be late with its file, and what is
+taken twice is counted twice, since frames do not know ids.
 """
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_left
 
@@ -27,6 +29,7 @@ class UnreadAcks:
 
     before: array[int] = attrs.field(factory=lambda: array("Q"))
     _until: dict[bytes, float] = attrs.Factory(dict)
+    _before_until: float = math.inf
 
     def __len__(self) -> int:
         return len(self._until)
@@ -49,12 +52,14 @@ class UnreadAcks:
         """Whether the journal has this record already, although its sender may not know."""
         if self._until.get(packed_id(id_), 0.0) > now:
             return True
+        if now >= self._before_until:
+            self.before = array("Q")
         if not self.before:
             return False
         first = first_half(id_)
         at = bisect_left(self.before, first)
         return at < len(self.before) and self.before[at] == first
 
-    def forget_before(self) -> None:
+    def spool_imported(self, now: float) -> None:
         """The spool found at start is imported."""
-        self.before = array("Q")
+        self._before_until = now + limits.UNREAD_ACK_S

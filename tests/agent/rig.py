@@ -78,12 +78,15 @@ def begin_line(id_: str, **more: Any) -> bytes:
 class Collector:
     """Takes batches over real HTTP and remembers every item; `behaviour` may answer in its place.
 
+    Frames are kept apart, in `frames`: their batches do not count, and `behaviour` is asked about an empty one then.
+
     `behaviour(items) -> None | (status, headers, body)`: None lets it store them. Ids already known are answered
     `duplicate`, as the real one does; `copies` counts how often each id came.
     """
 
     def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> None:
         self.items: dict[str, dict[str, Any]] = {}
+        self.frames: dict[str, dict[str, Any]] = {}
         self.order: list[str] = []
         self.copies: Counter[str] = Counter()
         self.batches: list[int] = []
@@ -131,6 +134,8 @@ class Collector:
     def take(self, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
         plain = zstandard.ZstdDecompressor().decompress(body, max_output_size=64 << 20)
         items = [json.loads(line) for line in plain.splitlines()]
+        if items[0]["k"] == "frame":
+            return self._take_frames(items)
         with self._lock:
             self.headers.append(headers)
             self.batches.append(len(items))
@@ -149,6 +154,22 @@ class Collector:
             {},
             json.dumps({"success": True, "stored": stored, "duplicate": len(items) - stored, "rejected": []}).encode(),
         )
+
+    def _take_frames(self, items: list[dict[str, Any]]) -> tuple[int, dict[str, str], bytes]:
+        with self._lock:
+            answer = self.behaviour([])
+            if answer is not None:
+                return answer  # type: ignore[no-any-return]
+            new = [item for item in items if item["id"] not in self.frames]
+            self.frames.update((item["id"], item) for item in items)
+        told = {"success": True, "stored": len(new), "duplicate": len(items) - len(new), "rejected": []}
+        return 200, {}, json.dumps(told).encode()
+
+    def counted(self) -> int:
+        """Requests in all frames."""
+        with self._lock:
+            cells = [frame["body"]["cells"].get("endpoint", {}) for frame in self.frames.values()]
+        return sum(sum(table.get("columns", {}).get("requests", [])) for table in cells)
 
     def close(self) -> None:
         self._server.shutdown()

@@ -56,10 +56,11 @@ class SourceCase(TestCase):
     def make_pipeline(self, name: str) -> tuple[Journal, Pipeline]:
         """A journal in a directory of its own, and nobody who sends it on."""
         journal = Journal(Disk(self.directory / name, "never"), at_once, reactor, time.time)  # type: ignore[arg-type]
+        frames = Journal(Disk(self.directory / name / "frames", "never"), at_once, reactor, time.time)  # type: ignore[arg-type]
         quarantine = Quarantine(self.directory / "quarantine")
         forward: Any = None
         clock: Any = reactor
-        return journal, Pipeline("default", journal, forward, quarantine, at_once, clock, time.time)
+        return journal, Pipeline("default", journal, frames, forward, quarantine, at_once, clock, time.time)
 
     def make(self, file: SocketFile) -> PhpSource:
         """A source that does not listen yet."""

@@ -41,7 +41,7 @@ def test_it_balances_at_every_moment(rig: SpoolRig) -> None:
     assert balanced() == (0, 0)
     take(rig, line)
     result(rig.pipeline.refuse(_refused(), b"{"))
-    rig.pipeline.died("0c5be2a4-52b7-4c0e-9d3e-0f6d4f5a1b01", b"{}")
+    rig.pipeline.died("0c5be2a4-52b7-4c0e-9d3e-0f6d4f5a1b01", b'{"id":"0c5be2a4","at":1795231300,"ms":5}')
     rig.clock.advance(0)
     numbers = rig.pipeline.numbers()
     assert balanced() == (0, 0)

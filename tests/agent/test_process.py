@@ -71,7 +71,8 @@ def test_sigterm_flushes_removes_the_socket_and_exits_zero(tmp_path: Path, colle
     assert len(collector.items) == 7
     assert not agent.socket.exists()
     text = agent.text()
-    for said in ("SIGTERM", "7 sent, 0 failed", "7 flushed, 0 left", "stopped", "Bitville APM agent 0.1.0 started"):
+    assert collector.counted() == 7
+    for said in ("SIGTERM", "7 sent, 0 failed", "flushed, 0 left", "stopped", "Bitville APM agent 0.1.0 started"):
         assert said in text, said
     assert str(agent.socket) in text
 

@@ -34,8 +34,9 @@ def test_exactly_the_ids_from_before_are_known(ids: list[str], n: int) -> None:
     """Packed and searched: none forgotten, none invented; all let go together."""
     unread = UnreadAcks(array("Q", sorted(first_half(i) for i in ids[:n])))
     assert [unread.knows(i, 0.0) for i in ids] == [i in ids[:n] for i in ids]
-    unread.forget_before()
-    assert not any(unread.knows(i, 0.0) for i in ids)
+    unread.spool_imported(100.0)
+    assert [unread.knows(i, 999.0) for i in ids] == [i in ids[:n] for i in ids]
+    assert not any(unread.knows(i, 1000.0) for i in ids)
 
 
 def test_unread_acks_end_after_fifteen_minutes_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,10 +41,11 @@ class SpoolRig:
         self.clock = Clock()
         self.found: list[str] = []
         self.journal = Journal(Disk(directory / "journal", "never"), at_once, self.clock, lambda: NOW)
+        frames = Journal(Disk(directory / "frames", "never"), at_once, self.clock, lambda: NOW)
         self.quarantine = Quarantine(directory / "quarantine")
         forward: Any = None
         self.pipeline = Pipeline(
-            "default", self.journal, forward, self.quarantine, at_once, self.clock, lambda: NOW, spools=1
+            "default", self.journal, frames, forward, self.quarantine, at_once, self.clock, lambda: NOW, spools=1
         )
         self.journal.on_open = self.pipeline._opened
         done(self.journal.start())
@@ -165,7 +166,8 @@ def test_after_a_crash_the_journal_itself_knows(tmp_path: Path) -> None:
     assert again.left == []
     assert again.pipeline.ledger.duplicate == 1
     assert again.journalled() == [("end", id_)]
-    assert len(again.pipeline.unread.before) == 0, "let go once the spool is imported"
+    assert again.pipeline.unread.knows(id_, again.clock.seconds() + limits.UNREAD_ACK_S - 1)
+    assert not again.pipeline.unread.knows(id_, again.clock.seconds() + limits.UNREAD_ACK_S), "let go in the end"
 
 
 def test_what_is_no_plain_file_of_one_name_is_set_aside(tmp_path: Path) -> None:

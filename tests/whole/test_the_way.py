@@ -69,9 +69,9 @@ def test_all_real_records_arrive_complete_and_once(way: Way) -> None:
         for line in lines:
             assert way.agent.send(line, seconds=30) == b"+"
         agents.wait_until(way.delivered, 60, "everything delivered")
+        agents.wait_until(lambda: way.counted() >= 74, 30, "its frames delivered")
     found = {item["id"]: item for item in way.stored()}
     assert len(way.stored()) == len(found) == 74
-    assert way.counted() == 74
     for line in lines:
         sent = json.loads(line)
         got = way.ask(f"requests/{sent['correlation_id']}")
@@ -146,6 +146,7 @@ def test_killed_in_traffic_everything_acked_is_there_once(way: Way, whom: str) -
     ids = [item["id"] for item in way.stored() if not item["died"]]
     assert acked <= set(ids) <= sent
     assert len(ids) == len(set(ids))
+    assert way.agent.stop() == 0
     assert way.counted() == len(way.stored())
 
 

@@ -1,0 +1,127 @@
+"""Once a second: what every begun request is doing right now, into the frames of its pipeline (wire.md 6).
+
+The reading is done by `eyes.py` on a thread of its own. What it saw of a request that ended meanwhile is dropped:
+its record tells the same.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from bitville_apm import limits
+from bitville_apm.agent.eyes import Eyes, Seen
+from bitville_apm.agent.listener import PhpSource
+from bitville_apm.agent.pipeline import Pipeline
+from bitville_apm.agent.repeated import Repeated
+from bitville_apm.agent.rollup import Task
+from bitville_apm.agent.worker import Run
+
+_log = Logger()
+
+
+@attrs.define(eq=False)
+class Looks:
+    """All looks of one agent: `seconds` and `load` are the host's and go into the frames of every pipeline."""
+
+    sources: Sequence[PhpSource]
+    eyes: Eyes
+    run: Run
+    clock: IReactorTime
+    boottime: Callable[[], float]
+    taken: int = 0
+    _looking: Deferred[None] | None = None
+    _told: dict[str, tuple[int, int]] = attrs.Factory(dict)
+    _repeated: Repeated = attrs.Factory(Repeated)
+    _loop: LoopingCall | None = None
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._loop = LoopingCall(self.look)
+        self._loop.clock = self.clock
+        self._loop.start(limits.TASKS_LOOK_S, now=True)
+
+    async def stop(self) -> None:
+        """Look no more; the look in hand is finished."""
+        if self._loop is not None and self._loop.running:
+            self._loop.stop()
+        if self._looking is not None:
+            await self._looking
+        await self.run(self.eyes.close)
+
+    def look(self) -> None:
+        """One look, unless the one before is not back yet: then its time is added to the next."""
+        if self._looking is not None:
+            return
+        requests = [(source, request) for source in self.sources for request in source.in_flight.open()]
+        begun: dict[int, object] = {}
+        for source in self.sources:
+            pids, source.in_flight.begun_by = source.in_flight.begun_by, set()
+            begun.update(dict.fromkeys(pids, source))
+        self._looking = Deferred()
+        looking = self.run(self.eyes.look, requests, begun)
+        looking.addCallback(self._seen)
+        looking.addErrback(self._blind)
+        looking.addBoth(self._over)
+
+    def _over(self, _: None) -> None:
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            looking.callback(None)
+
+    def _blind(self, failure: Failure) -> None:
+        n = self._repeated.due("look", self.clock.seconds())
+        if n:
+            _log.failure("looking at processes failed {n} times", failure, n=n)
+
+    def _seen(self, seen: Seen) -> None:
+        self.taken += 1
+        open_: dict[int, PhpSource] = {}
+        for source in self.sources:
+            open_.update(dict.fromkeys(map(id, source.in_flight.open()), source))
+        tasks: defaultdict[int, list[Task]] = defaultdict(list)
+        busy_us = 0.0
+        for request, spent in seen.spent:
+            busy_us += spent.cpu_us + spent.queue_us + spent.blocked_s * 1e6
+            source_of = open_.get(id(request))
+            if source_of is not None:
+                tasks[id(source_of.pipeline)].append(Task(request, spent))
+        for key, spent in seen.outside.items():
+            busy_us += spent.cpu_us + spent.queue_us
+            assert isinstance(key, PhpSource)  # noqa: S101 - what `look` handed in
+            tasks[id(key.pipeline)].append(Task(None, spent))
+        for request, before in seen.before:
+            source_of = open_.get(id(request))
+            if source_of is not None:
+                source_of.pipeline.sealing.rollup.before(request, before)
+        counted = {"in_flight": float(len(open_)), "tasks": busy_us / 1e6 / (seen.elapsed or limits.TASKS_LOOK_S)}
+        load = self._load(len(open_))
+        for pipeline in self.pipelines:
+            pipeline.sealing.look(seen, tasks.get(id(pipeline), []), counted, load)
+        for request in seen.over:
+            source_of = open_.get(id(request))
+            if source_of is not None:
+                source_of.in_flight.over(request, self.boottime())
+
+    @property
+    def pipelines(self) -> list[Pipeline]:
+        """Each once."""
+        return list({id(source.pipeline): source.pipeline for source in self.sources}.values())
+
+    def _load(self, in_flight: int) -> dict[str, float]:
+        """For the frame's `load`: how many are in flight, and how many died or lost their end since the last look."""
+        died = end_lost = 0
+        for source in self.sources:
+            now = source.in_flight.died, source.in_flight.end_lost
+            before = self._told.get(source.name, (0, 0))
+            self._told[source.name] = now
+            died += now[0] - before[0]
+            end_lost += now[1] - before[1]
+        return {"in_flight": in_flight, "died": died, "end_lost": end_lost}
