@@ -96,9 +96,8 @@ def main() -> None:
                     if warm >= 0:
                         found[side].append((peers.cpu_s(pids[side]) - before) / options.requests * 1e6)
     print(peers.machine())
-    print(
-        f"{options.rounds} rounds of {options.requests}; {HELD} held at once for {HOLD_MS:.0f} ms; an end of {BYTES} bytes"
-    )
+    held = f"{HELD} held at once for {HOLD_MS:.0f} ms"
+    print(f"{options.rounds} rounds of {options.requests}; {held}; an end of {BYTES} bytes")
     print("CPU µs a request, median (least to most):")
     for side, figures in found.items():
         print(f"  {side:8} {peers.told(figures)}")
