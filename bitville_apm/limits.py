@@ -166,7 +166,7 @@ RESTART_LOOK_S = 1.0
 CHECK_S = 60.0
 """What a check of configuration and code in a process of its own may take; on an idle machine it is a second."""
 HANDOVER_S = 5.0
-"""What the batch in flight and the answers still owed may take, each, before the process is replaced."""
+"""What the batch in flight may take before the process is replaced, and how long a slow disk is waited for."""
 RESTART_ANSWER_S = 0.1
 """Between the answer to the one who asked for a restart, and the restart."""
 RESTART_BACKLOG = 65_535

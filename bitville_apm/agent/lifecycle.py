@@ -24,7 +24,7 @@ from typing import Any
 import attrs
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -218,20 +218,21 @@ class Lifecycle:
             while self._again:
                 self._again = False
                 await self.run(self.command.check, self.holds)
-            problem = self.busy()
-            if problem:
-                raise NotRestarted(problem)
+            await self._calm()
         except BaseException:
             self._restarting = False
             raise
 
+    async def _calm(self) -> None:
+        """A disk that is slow for a moment is waited for."""
+        until = self.clock.seconds() + limits.HANDOVER_S
+        while problem := self.busy():
+            if self.clock.seconds() >= until:
+                raise NotRestarted(problem)
+            await deferLater(self.clock, limits.RESTART_LOOK_S)
+
     def go(self, why: str) -> None:
-        """Restart now, unless the agent is ending by now."""
-        problem = self.busy()
-        if problem:
-            self._restarting = False
-            _log.error("not restarted because of {why}: {problem}", why=why, problem=problem)
-            return
+        """Restart now."""
         _log.info("restart because of {why}", why=why)
         # Outlives the exec: a process that does not come up ends by it, and its supervisor starts another.
         signal.alarm(limits.AGENT_STOP_S)

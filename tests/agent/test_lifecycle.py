@@ -113,8 +113,19 @@ def test_what_may_not_be_is_tried_again_in_ten_minutes() -> None:
         life.pass_(int(limits.RESTART_REFUSED_S) - 5)
         assert (len(life.checks), life.suspended) == (1, [])
         life.bad = life.busy = ""
-        life.pass_(10)
+        life.pass_(15)
         assert life.suspended == ["requests 2000/1000"]
+
+
+def test_a_slow_disk_is_waited_for() -> None:
+    """DAEMON-02: a moment in which the disk does not answer puts a restart off by seconds, not by minutes."""
+    life = Life(requests=2000, busy="the journal's disk does not answer")
+    life.begin(min_lifetime=0)
+    life.pass_(3)
+    assert life.suspended == []
+    life.busy = ""
+    life.pass_(2)
+    assert life.suspended == ["requests 2000/1000"]
 
 
 @pytest.mark.parametrize(
