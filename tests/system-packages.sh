@@ -20,7 +20,7 @@ fsfreeze:util-linux
 mkfs.ext4:e2fsprogs
 "
 # Without a command of their own: PHP extensions and libraries.
-EXTENSIONS="libfaketime php8.2-sqlite3 php8.2-mysql php8.2-pgsql php-excimer php-tideways php8.2-xdebug
+EXTENSIONS="libfaketime postgresql-15 php8.2-sqlite3 php8.2-mysql php8.2-pgsql php-excimer php-tideways php8.2-xdebug
     php-illuminate-database php-illuminate-events php-doctrine-dbal"
 
 PATH="$PATH:/usr/sbin:/sbin"
