@@ -72,7 +72,9 @@ class Round:
             self.tended()
             assert self.agent.stop() == 0
         judge.stored_once(self.script.tally, judge.whole(self.collector.items.values()))
-        judge.counted_once(self.script.tally, judge.counted(self.collector.items.values()))
+        judge.counted_once(
+            self.script.tally, judge.counted([*self.collector.items.values(), *self.collector.frames.values()])
+        )
 
 
 @contextlib.contextmanager

@@ -66,8 +66,8 @@ def counted(items: Iterable[Mapping[str, Any]]) -> Counter[str]:
     found: Counter[str] = Counter()
     for item in items:
         if item["k"] == "frame":
-            cells = item["body"]["cells"].get("endpoint", {"values": [], "columns": {"requests": []}})
-            found.update(dict(zip(cells["values"], cells["columns"]["requests"], strict=True)))
+            cells = item["body"]["cells"].get("endpoint", {"values": [], "columns": {}})
+            found.update(dict(zip(cells["values"], cells["columns"].get("requests", []), strict=False)))
         elif item["k"] in ("end", "v1") and not item["framed"]:
             request = item["body"]["request"]
             found[f"{request['method']} {request['uri']}"] += 1
