@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -107,21 +108,16 @@ class Reader:
     def top(
         self, projects: Projects, dimension: str, start: float, end: float, host: str | None, limit: int
     ) -> Sequence[TopRow]:
-        """See `IStore.top`. Histograms are read for the values that made it into the answer only."""
+        """See `IStore.top`. First only what ranks is read, then everything of what made it into the answer."""
         asked = tops.Asked.of(dimension, start, end, host)
-        totals: dict[str, tops.Total] = {}
-        for value, total in self._each_roll(projects, asked, asked.totals):
-            totals.setdefault(value, tops.Total()).add(total)
-        best = tops.ranked(totals)[:limit]
-        wanted = {value for value, _ in best}
-
-        def histograms(db: sqlite3.Connection, rolls: tops.Rolls, *which: int) -> Iterable[tuple[str, dict[int, int]]]:
-            return asked.histograms(db, rolls, wanted, *which)
-
-        for value, histogram in self._each_roll(projects, asked, histograms):
-            if value in totals:
-                totals[value].count(histogram)
-        return [total.row(value) for value, total in best]
+        weights: dict[str, tuple[float, float]] = {}
+        for value, (load_us, wall_us) in self._each_roll(projects, asked, asked.weights):
+            load, wall = weights.get(value, (0.0, 0.0))
+            weights[value] = (load + load_us, wall + wall_us)
+        best = {value: tops.Total() for value in tops.ranked(weights)[:limit]}
+        for value, total in self._each_roll(projects, asked, functools.partial(asked.totals, list(best))):
+            best[value].add(total)
+        return [total.row(value) for value, total in best.items()]
 
     def series(
         self, projects: Projects, dimension: str, value: str | None, start: float, end: float, host: str | None
@@ -130,15 +126,8 @@ class Reader:
         asked = tops.Asked.of(dimension, start, end, host)
         totals: dict[int, tops.Total] = {}
 
-        def times(
-            db: sqlite3.Connection, rolls: tops.Rolls, *which: int
-        ) -> Iterable[tuple[int, tuple[tops.Total, dict[int, int]]]]:
-            return asked.times(db, rolls, value, *which)
-
-        for minute, (total, histogram) in self._each_roll(projects, asked, times):
-            kept = totals.setdefault(minute, tops.Total())
-            kept.add(total)
-            kept.count(histogram)
+        for minute, total in self._each_roll(projects, asked, functools.partial(asked.times, value)):
+            totals.setdefault(minute, tops.Total()).add(total)
         label = value if value is not None else ""
         return [Point(minute * 60, totals[minute].row(label), totals[minute].histogram) for minute in sorted(totals)]
 

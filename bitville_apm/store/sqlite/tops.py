@@ -4,24 +4,26 @@ projects and days."""
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from bitville_apm import limits
-from bitville_apm.cells import SUMS, added, percentile
+from bitville_apm.cells import SUMS, percentile
 from bitville_apm.store.interface import TopRow
-from bitville_apm.store.sqlite.rolls import unpacked
+from bitville_apm.store.sqlite.rolls import count
 
 _CONDITION = "project = ? AND dimension = ? AND {0} >= ? AND {0} < ? AND (?5 IS NULL OR host = ?5)"
 _SUMS = ", ".join(f"total({column})" for column in SUMS)
+_LOAD = "total(cpu_us + queue_us) + 1e6 * total(blocked_s)"
 
 
 @attrs.frozen
 class Rolls:
     """One table of rolls, as questions see it."""
 
+    weights: str
     totals: str
     histograms: str
     times: str
@@ -35,11 +37,12 @@ class Rolls:
         where = _CONDITION.format(unit) + more
         value = 7 if more else 6
         one = f"{where} AND (?{value} IS NULL OR value = ?{value})"
+        some = f"{where} AND value IN ({{some}})"
         return cls(
-            f"SELECT (SELECT text FROM name WHERE name.id = value), {_SUMS}, count(executions), max(max_us)"  # noqa: S608
-            f" FROM {table} WHERE {where} GROUP BY value",
-            f"SELECT text, histogram FROM {table} JOIN name ON name.id = value WHERE {where}"  # noqa: S608
-            " AND histogram IS NOT NULL",
+            f"SELECT (SELECT text FROM name WHERE name.id = value), {_LOAD}, total(wall_us) FROM {table}"  # noqa: S608
+            f" WHERE {where} GROUP BY value",
+            f"SELECT value, {_SUMS}, count(executions), max(max_us) FROM {table} WHERE {some} GROUP BY value",  # noqa: S608
+            f"SELECT value, histogram FROM {table} WHERE {some} AND histogram IS NOT NULL",  # noqa: S608
             f"SELECT {unit}, {_SUMS}, count(executions), max(max_us) FROM {table} WHERE {one} GROUP BY {unit}",  # noqa: S608
             f"SELECT {unit}, histogram FROM {table} WHERE {one} AND histogram IS NOT NULL",  # noqa: S608
             minutes,
@@ -67,25 +70,8 @@ class Total:
             self.sums[name] += other.sums[name]
         self.counted = self.counted or other.counted
         self.max_us = max(self.max_us, other.max_us)
-
-    def count(self, histogram: Mapping[int, int]) -> None:
-        """Add a histogram."""
-        self.histogram = added(self.histogram, histogram)
-
-    @property
-    def load_s(self) -> float:
-        """Task-seconds, running and blocked."""
-        return self.running_s + self.sums["blocked_s"]
-
-    @property
-    def running_s(self) -> float:
-        """On a CPU or waiting for one."""
-        return (self.sums["cpu_us"] + self.sums["queue_us"]) / 1e6
-
-    @property
-    def wall_us(self) -> float:
-        """Wall time."""
-        return self.sums["wall_us"]
+        for i, more in other.histogram.items():
+            self.histogram[i] = self.histogram.get(i, 0) + more
 
     def row(self, value: str) -> TopRow:
         """As it is answered."""
@@ -100,7 +86,7 @@ class Total:
             cpu_ms=sums["cpu_us"] / 1000,
             queue_ms=sums["queue_us"] / 1000,
             sql_ms=sums["sql_us"] / 1000,
-            running_s=self.running_s,
+            running_s=(sums["cpu_us"] + sums["queue_us"]) / 1e6,
             blocked_s=sums["blocked_s"],
             waiting_s=sums["waiting_s"],
             max_ms=self.max_us / 1000,
@@ -141,23 +127,31 @@ class Asked:
         """The rows that lie wholly in the range, first and behind the last."""
         return -(-self.first // rolls.minutes), self.behind // rolls.minutes
 
-    def totals(self, db: sqlite3.Connection, rolls: Rolls, project: int, *more: int) -> Iterator[tuple[str, Total]]:
-        """Each value's columns in one project of one day."""
-        for value, *columns in self._rows(db, rolls, rolls.totals, project, *more):
-            *sums, counted, max_us = columns
-            yield value, Total(dict(zip(SUMS, sums, strict=True)), counted > 0, max_us)
+    def weights(
+        self, db: sqlite3.Connection, rolls: Rolls, project: int, *more: int
+    ) -> Iterator[tuple[str, tuple[float, float]]]:
+        """What each value is ranked by, in one project of one day: microseconds of tasks, and of wall time."""
+        for value, load_us, wall_us in self._rows(db, rolls, rolls.weights, project, *more):
+            yield value, (load_us, wall_us)
 
-    def histograms(
-        self, db: sqlite3.Connection, rolls: Rolls, wanted: set[str], project: int, *more: int
-    ) -> Iterator[tuple[str, dict[int, int]]]:
-        """The histograms of some values."""
-        for value, histogram in self._rows(db, rolls, rolls.histograms, project, *more):
-            if value in wanted:
-                yield value, unpacked(histogram)
+    def totals(
+        self, wanted: Sequence[str], db: sqlite3.Connection, rolls: Rolls, project: int, *more: int
+    ) -> Iterator[tuple[str, Total]]:
+        """The columns of some values in one project of one day: everything else is not even looked at."""
+        marks = ",".join("?" * len(wanted))
+        names = dict(db.execute(f"SELECT id, text FROM name WHERE text IN ({marks})", tuple(wanted)))  # noqa: S608
+        some = ",".join(map(str, names))
+        found: dict[int, Total] = {}
+        for value, *columns in self._rows(db, rolls, rolls.totals.format(some=some), project, *more):
+            *sums, counted, max_us = columns
+            found[value] = Total(dict(zip(SUMS, sums, strict=True)), counted > 0, max_us)
+        for value, histogram in self._rows(db, rolls, rolls.histograms.format(some=some), project, *more):
+            count(found.setdefault(value, Total()).histogram, histogram)  # a commit may have come between
+        return ((names[value], total) for value, total in found.items())
 
     def times(
-        self, db: sqlite3.Connection, rolls: Rolls, value: str | None, project: int, *more: int
-    ) -> Iterator[tuple[int, tuple[Total, dict[int, int]]]]:
+        self, value: str | None, db: sqlite3.Connection, rolls: Rolls, project: int, *more: int
+    ) -> Iterator[tuple[int, Total]]:
         """One value's columns (of all values for None) by the minute in which each row begins."""
         number: int | None = None
         if value is not None:
@@ -165,11 +159,13 @@ class Asked:
             if row is None:
                 return
             number = row[0]
+        found: dict[int, Total] = {}
         for at, *columns in self._rows(db, rolls, rolls.times, project, *more, number):
             *sums, counted, max_us = columns
-            yield at * rolls.minutes, (Total(dict(zip(SUMS, sums, strict=True)), counted > 0, max_us), {})
+            found[at] = Total(dict(zip(SUMS, sums, strict=True)), counted > 0, max_us)
         for at, histogram in self._rows(db, rolls, rolls.times_histograms, project, *more, number):
-            yield at * rolls.minutes, (Total(), unpacked(histogram))
+            count(found.setdefault(at, Total()).histogram, histogram)
+        yield from ((at * rolls.minutes, total) for at, total in found.items())
 
     def _rows(
         self, db: sqlite3.Connection, rolls: Rolls, question: str, project: int, *more: int | None
@@ -180,7 +176,6 @@ class Asked:
             yield from db.execute(question, (project, names[self.dimension], *self._span(rolls), host, *more))
 
 
-def ranked(totals: Mapping[str, Total]) -> list[tuple[str, Total]]:
+def ranked(weights: Mapping[str, tuple[float, float]]) -> list[str]:
     """Heaviest first: by task-seconds where anything has some, else by wall time; then by name."""
-    by_load = any(total.load_s for total in totals.values())
-    return sorted(totals.items(), key=lambda item: (-(item[1].load_s if by_load else 0.0), -item[1].wall_us, item[0]))
+    return sorted(weights, key=lambda value: (-weights[value][0], -weights[value][1], value))
