@@ -28,6 +28,8 @@ class FalseClock:
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
+            # Without it a thread's wait with a timeout ends at once, again and again.
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
             # Times of files are the kernel's, and stay so.
             "NO_FAKE_STAT": "1",
         }
