@@ -92,7 +92,7 @@ assert client.recv(1) == b"+"
 def test_a_running_request_is_seen_and_counted_once(
     tmp_path: Path, collector: Collector, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Wire 6: while it runs `bitville top --live` shows what it does; in the end the frames hold its CPU exactly."""
+    """Wire 6: while it runs `bitville top --live` shows what it does; in the end the frames hold its CPU once."""
     id_ = str(uuid.uuid4())
     with running(Agent(tmp_path / "a", collector.url)) as agent:
         command = ["top", "--live", "--config", str(agent.config)]
@@ -116,9 +116,11 @@ def test_a_running_request_is_seen_and_counted_once(
     cells = _sums(collector)
     for key in ("endpoint", "GET /report/{id}"), ("request", id_):
         assert cells[key]["requests"] == 1
-        assert abs(cells[key]["cpu_us"] - cpu_ns // 1000) <= 1000
-        assert abs(cells[key]["queue_us"] - queue_ns // 1000) <= 1000
-    assert abs(cells["function", "Report::make"]["cpu_us"] - cpu_ns // 1000) <= 1000
+        # What the process still did between telling its sums and being heard is in it too.
+        assert -1 <= cells[key]["cpu_us"] - cpu_ns // 1000 < 300_000
+        assert -1 <= cells[key]["queue_us"] - queue_ns // 1000 < 300_000
+    for name in ("cpu_us", "queue_us"):
+        assert cells["function", "Report::make"][name] == cells["endpoint", "GET /report/{id}"][name]
     in_flight = [n for f in collector.frames.values() for n in f["body"]["seconds"]["in_flight"] if n]
     assert len(in_flight) >= 3
 
