@@ -103,7 +103,7 @@ class Disk:
         newest, written, entered = recovery.ended(segments)
         settled = cursor.totals.all
         entered += settled.beyond(entered)
-        self.run = max(written[0], cursor.run) + 1
+        self.run = max(segments[-1].run if segments else 0, cursor.run) + 1
         self._segments, self._before = segments, written
         self._cursor = attrs.evolve(cursor, run=self.run, acked=self._past(cursor.acked))
         self._cursor_written = kept or Cursor()

@@ -54,22 +54,22 @@ class Reader:
             last = through if following is None else min(through, following.start)
             if last <= after:
                 continue
-            for record in self._segment(file, after):
-                if record.place > last:
-                    break
-                yield record
             known = entered if last == through else following.before if following is not None else None
+            for record in self._segment(file, after, closed=following is not None or file.run < through[0]):
+                if record.place > last or (known is not None and record.through.records > known.records):
+                    break  # behind what counts: a tail that a start found torn, and could not cut off
+                yield record
             yield End(last, known)
             if last == through:
                 return
 
-    def _segment(self, file: Segment, after: Place) -> Iterator[Record]:
+    def _segment(self, file: Segment, after: Place, closed: bool) -> Iterator[Record]:
         """The records of one segment behind `after`; a sequence that comes again was damaged, or cut back."""
         resumed = self._path == file.path and self._place == after
         base = self._offset if resumed else 0
         data = recovery.contents(file.path, base)
         last = max(after, file.start)
-        for _, end, what in segment.walk(data, file.run, 0 if resumed else HEADER_BYTES):
+        for _, end, what in segment.walk(data, file.run, 0 if resumed else HEADER_BYTES, closed=closed):
             if isinstance(what, Record) and what.place > last:
                 last = what.place
                 yield what

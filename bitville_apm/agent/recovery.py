@@ -87,25 +87,29 @@ def identify(directory: Path, segments: Sequence[Segment], fresh: bool) -> bytes
 
 
 def ended(segments: Sequence[Segment]) -> tuple[Record | None, Place, Count]:
-    """The last record of a journal, where it ends, and what had entered by then; a torn tail is cut off first."""
-    lost = NONE
+    """The last record of a journal, where it ends, and what had entered by then; a torn tail is cut off first.
+
+    Where something is lost behind its last record, it ends there: behind its last run.
+    """
+    lost, behind = NONE, (segments[-1].run + 1, 0) if segments else (0, 0)
     for file in reversed(segments):
         last: Record | None = None
-        for position, _, what in segment.walk(contents(file.path), file.run):
+        data = contents(file.path)
+        whole = len(data)
+        for position, _, what in segment.walk(data, file.run):
             if isinstance(what, Torn):
-                if file is segments[-1]:
-                    _cut(file, position)
+                whole = position
             elif isinstance(what, Damage):
                 lost += what.count
             else:
                 last, lost = what, NONE
         if file is segments[-1]:
-            _secure(file)
+            _secure(file, data[:whole], len(data))
         if last is not None:
-            return last, last.place, last.through + lost
+            return last, last.place if lost == NONE else behind, last.through + lost
         if file.before is not None:
-            return None, file.start, file.before + lost
-    return None, (segments[-1].start if segments else (0, 0)), lost
+            return None, file.start if lost == NONE else behind, file.before + lost
+    return None, behind, lost
 
 
 def recent(segments: Sequence[Segment]) -> array[int]:
@@ -149,20 +153,15 @@ def contents(path: Path, start: int = 0, most: int = -1) -> bytes:
         return b"".join(pieces)
 
 
-def _cut(file: Segment, at: int) -> None:
-    """Cut a torn tail off; a disk that refuses is no obstacle, nobody reads it."""
-    try:
-        os.truncate(file.path, at)
-        file.size = at
-        _log.info("journal: cut {path} at {at}, behind its last whole record", path=file.path.name, at=at)
-    except OSError as error:
-        _log.warn("journal: {path} could not be cut: {error}", path=file.path.name, error=error)
+def _secure(file: Segment, data: bytes, size: int) -> None:
+    """Make the last segment durable, without its torn tail; a disk that refuses is no obstacle.
 
-
-def _secure(file: Segment) -> None:
-    """Make durable what the process before has written, as far as the disk says."""
+    It is written anew: an fsync may have failed that only the process before was told of, and another would succeed.
+    """
+    if size > len(data):
+        _log.info("journal: cut {path} at {at}, behind its last whole record", path=file.path.name, at=len(data))
     try:
-        with file.path.open("rb") as opened:
-            os.fsync(opened.fileno())
+        files.replace(file.path, data)
+        file.size = len(data)
     except OSError as error:
         _log.warn("journal: {path} could not be made durable: {error}", path=file.path.name, error=error)

@@ -24,7 +24,7 @@ segment of its run (writer.py begins one when a disk has lost what it was given)
     32  8  records entered before it                13  1  flags: bit 0 a frame counts it (FRAMED), 1 it is
     40  8  requests they stand for                           short (SHORT), 2 it is not to be forwarded (LOCAL),
     48  8  made at, unix ms                                  3 it is of no use without the next one (MORE)
-    56  4  crc32 of all before                      14  2  zero
+    56  4  crc32 of all before                      14  2  its number in such a group, from 0
                                                     16  8  sequence
                                                     24  8  received at, unix ms
                                                     32 16  item id: the bytes of its UUID
@@ -42,11 +42,13 @@ unless that file is damaged.
 
 Recovery. A head has a check of its own so that a record that is merely cut can be told: bytes that are the
 beginning of a record and end with the file are a *torn tail*, which was never acknowledged, and are cut off at
-the next start (zeros likewise: some file systems leave them after a power cut). So are records with MORE that end
-a file: a group is whole or was never there. Anything else that is no whole record is *damage*: reading goes on at
-the next byte where a whole record of this run begins, and what was lost is what that record says has entered
-before it, less what was read. Behind the last whole record of a journal nothing follows that could tell: each magic
-there counts as one lost record, at least one, by its head where that is whole, else as one request to be forwarded.
+the next start (zeros likewise: some file systems leave them after a power cut). So is a group that ends a run and
+is not whole: nothing is written behind a group before it is durable. (One that goes bad while it is still the last
+thing in a journal that is stopped goes whole.) Anything else that is no whole record is
+*damage*: reading goes on at the next byte where a whole record of this run begins, and what was lost is what that
+record says has entered before it, less what was read. Behind the last whole record of a journal nothing follows that
+could tell: each magic there counts as one lost record, at least one, by its head where that is whole, else as one
+request to be forwarded.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
@@ -101,12 +103,13 @@ class Entry(Struct, frozen=True):
 
 
 class Record(Struct, frozen=True):
-    """An entry in its place; `before` is what had entered before it."""
+    """An entry in its place; `before` is what had entered before it, `part` its number in its group."""
 
     run: int
     sequence: int
     entry: Entry
     before: Count
+    part: int = 0
 
     @property
     def place(self) -> Place:
@@ -135,9 +138,13 @@ class Header(Struct, frozen=True):
 
 
 class Damage(Struct, frozen=True):
-    """Bytes that are no whole record; `count` is what they count where nothing better is known."""
+    """Bytes that are no whole record; `count` is what they count where nothing better is known.
+
+    `grouped`: it is known to be of a group.
+    """
 
     count: Count = Count(1, 1)
+    grouped: bool = False
 
 
 class Torn(Struct, frozen=True):
@@ -183,7 +190,7 @@ def decoded_header(data: bytes) -> Header | None:
     return Header(run, first, journal_id, Count(records, requests), made_ms) if magic == _HEADER_MAGIC else None
 
 
-def encoded(entry: Entry, run: int, sequence: int, before: Count) -> bytes:
+def encoded(entry: Entry, run: int, sequence: int, before: Count, part: int = 0) -> bytes:
     """One record."""
     body = entry.body
     head = _HEAD.pack(
@@ -192,7 +199,7 @@ def encoded(entry: Entry, run: int, sequence: int, before: Count) -> bytes:
         run,
         KINDS.index(entry.kind),
         entry.flags,
-        0,
+        part,
         sequence,
         entry.received_ms,
         packed_id(entry.id),
@@ -224,29 +231,42 @@ def ids(data: bytes, run: int) -> Iterator[tuple[int, int]]:
             yield what.entry.received_ms, int.from_bytes(packed_id(what.entry.id)[:8], "little")
 
 
-def walk(data: bytes, run: int, position: int = HEADER_BYTES) -> Iterator[tuple[int, int, Record | Damage | Torn]]:
-    """What is in a segment of `run` from an offset on: (offset, end, record), and so for damage and a torn tail.
+Piece = tuple[int, int, Record | Damage | Torn]
+"""What is in a segment, and from which offset to which."""
 
-    A torn tail comes last; a group that ends the file unfinished comes as one.
+
+def walk(data: bytes, run: int, position: int = HEADER_BYTES, *, closed: bool = False) -> Iterator[Piece]:
+    """What is in a segment of `run` from an offset on; a torn tail comes last.
+
+    `closed`: the run went on in another segment, so that a group at its end was whole once.
     """
-    group: list[tuple[int, int, Record | Damage | Torn]] = []
-    for found in _pieces(data, run, position):
-        _, _, what = found
-        if isinstance(what, Torn):
-            break
-        group.append(found)
-        if isinstance(what, Record) and what.entry.flags & MORE:
-            continue
-        yield from group
-        group.clear()
+    held: list[Piece] = []
+    for piece in _pieces(data, run, position):
+        what = piece[2]
+        if isinstance(what, Record) and not what.part:
+            yield from held
+            held.clear()
+        held.append(piece)
+        if isinstance(what, Record) and not what.entry.flags & MORE and _whole(held):
+            yield from held
+            held.clear()
+    if closed or not any(_grouped(what) for _, _, what in held):
+        yield from held
     else:
-        found = (len(data), len(data), Torn())
-        if not group:
-            return
-    yield (group[0][0] if group else found[0], len(data), Torn())
+        yield held[0][0], len(data), Torn()
 
 
-def _pieces(data: bytes, run: int, position: int) -> Iterator[tuple[int, int, Record | Damage | Torn]]:
+def _whole(pieces: Sequence[Piece]) -> bool:
+    """Whether these are the records of one group without a gap; reading may have begun inside it."""
+    parts = [what.part for _, _, what in pieces if isinstance(what, Record)]
+    return len(parts) == len(pieces) and parts == list(range(parts[0], parts[0] + len(parts)))
+
+
+def _grouped(what: Record | Damage | Torn) -> bool:
+    return isinstance(what, Record) or (isinstance(what, Damage) and what.grouped)
+
+
+def _pieces(data: bytes, run: int, position: int) -> Iterator[Piece]:
     size = len(data)
     while position < size:
         head = _head(data, position, run)
@@ -261,7 +281,7 @@ def _pieces(data: bytes, run: int, position: int) -> Iterator[tuple[int, int, Re
             yield position, size, Torn()
             return
         following = size if found < 0 else found
-        yield position, following, Damage() if head is None else Damage(_count(head))
+        yield position, following, Damage() if head is None else Damage(_count(head), head[4] & MORE > 0 or head[5] > 0)
         position = following
 
 
@@ -291,9 +311,9 @@ def _count(head: _Head) -> Count:
 
 
 def _record(data: bytes, position: int, head: _Head) -> Record | None:
-    _, length, run, kind, flags, _, sequence, received_ms, item_id, requests, records_before, before, check = head
+    _, length, run, kind, flags, part, sequence, received_ms, item_id, requests, records_before, before, check = head
     body = data[position + HEAD_BYTES : position + HEAD_BYTES + length]
     if zlib.crc32(body) != check:
         return None
     entry = Entry(KINDS[kind], unpacked_id(item_id), received_ms, body, flags, requests)
-    return Record(run, sequence, entry, Count(records_before, before))
+    return Record(run, sequence, entry, Count(records_before, before), part)

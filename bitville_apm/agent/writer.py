@@ -123,9 +123,10 @@ class Writer:
         file = self._file
         assert file is not None  # noqa: S101  # both callers began one
         pieces: list[bytes] = []
-        entered = self.entered
+        entered, part = self.entered, 0
         for sequence, entry in enumerate(entries, self.next):
-            pieces.append(segment.encoded(entry, self.run, sequence, entered))
+            pieces.append(segment.encoded(entry, self.run, sequence, entered, part))
+            part = part + 1 if entry.flags & MORE else 0
             entered += entry.count
         data = b"".join(pieces)
         before = (self.next, self.entered, file.size)

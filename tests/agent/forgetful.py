@@ -22,12 +22,16 @@ SECTOR = 512
 
 
 class Forgetful:
-    """One directory on such a disk. `full`: writes fail half way. `deaf`: fsync fails. `lying`: writes do nothing."""
+    """One directory on such a disk. `full`: writes fail half way. `deaf`: fsync fails. `lying`: writes do nothing.
+
+    `calls_left`: after so many more calls nothing is done any more, the last write but in part; None for never.
+    """
 
     def __init__(self, directory: Path, chance: random.Random) -> None:
         self.directory = directory
         self.chance = chance
         self.full = self.deaf = self.lying = False
+        self.calls_left: int | None = None
         self._on_disk: dict[int, bytes] = {}
         self._dirty: dict[int, list[tuple[int, int]]] = {}
         self._names: dict[str, int] = {}
@@ -48,7 +52,17 @@ class Forgetful:
 
     # --- calls ----------------------------------------------------------------------------------------------
 
+    def _lives(self) -> bool:
+        """Count one call; whether it is done whole."""
+        if self.calls_left is None:
+            return True
+        self.calls_left -= 1
+        if self.calls_left < 0:
+            raise OSError(errno.EIO, "the process is dead")
+        return self.calls_left > 0
+
     def _open(self, path: Any, flags: int, *more: Any, **named: Any) -> int:
+        self._lives()
         if self.full and flags & os.O_CREAT and not os.path.exists(path):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return self._real["open"](path, flags, *more, **named)  # type: ignore[no-any-return]
@@ -56,6 +70,8 @@ class Forgetful:
     def _pwrite(self, descriptor: int, data: Any, at: int) -> int:
         inode = os.fstat(descriptor).st_ino
         room = len(data)
+        if not self._lives():
+            room = self.chance.randrange(room + 1)
         if self.full and at + room > os.fstat(descriptor).st_size:
             room = self.chance.randrange(room)
             if not room:
@@ -67,6 +83,7 @@ class Forgetful:
         return written
 
     def _ftruncate(self, descriptor: int, length: int) -> None:
+        self._lives()
         if self.deaf and self.chance.random() < 0.3:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         self._real["ftruncate"](descriptor, length)
@@ -76,6 +93,7 @@ class Forgetful:
 
     def _fsync(self, descriptor: int) -> None:
         status = os.fstat(descriptor)
+        self._lives()
         if self.deaf:
             self._dirty.pop(status.st_ino, None)
             raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -51,9 +51,11 @@ class Scanned:
 def encoded(written: list[Entry], run: int = 7) -> list[bytes]:
     """Records in turn, counted."""
     entered, found = BEFORE, []
+    part = 0
     for n, entry in enumerate(written, 1):
-        found.append(segment.encoded(entry, run, n, entered))
+        found.append(segment.encoded(entry, run, n, entered, part))
         entered += entry.count
+        part = part + 1 if entry.flags & segment.MORE else 0
     return found
 
 
@@ -99,11 +101,17 @@ def test_a_group_is_read_whole_or_not_at_all() -> None:
         assert [r.sequence for r in scanned.records] == [1], cut
         assert (scanned.torn_at, scanned.damaged) == (first, [])
     behind = segment.encoded(Entry("end", str(uuid.UUID(int=5)), 5, b"{}"), 7, 5, BEFORE)
-    for at in range(len(data) - len(pieces[3]), len(data)):
+    for at in range(first, len(data)):
+        hit = next(n for n in (2, 3, 4) if at < HEADER_BYTES + sum(map(len, pieces[:n])))
         damaged = bytearray(data)
         damaged[at] ^= 0x10
-        assert [r.sequence for r in scan(bytes(damaged)).records] == [1, 2, 3], "damage later is no torn tail"
-        assert [r.sequence for r in scan(bytes(damaged) + behind).records] == [1, 2, 3, 5]
+        assert [r.sequence for r in scan(bytes(damaged)).records] == [1], "a power cut leaves sectors in any order"
+        left = [n for n in (1, 2, 3, 4) if n != hit]
+        assert [r.sequence for r in scan(bytes(damaged) + behind).records] == [*left, 5], "it was durable once"
+        closed = segment.walk(bytes(damaged), 7, closed=True)
+        assert [what.sequence for _, _, what in closed if isinstance(what, Record)] == left
+    inside = first + len(pieces[1])
+    assert [what.sequence for _, _, what in segment.walk(data, 7, inside) if isinstance(what, Record)] == [3, 4]
 
 
 def test_what_a_damaged_record_counted_is_known_from_its_head() -> None:
