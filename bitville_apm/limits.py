@@ -306,8 +306,10 @@ CORRELATED = 500
 MINUTES_WINDOW_S = 6 * 3600
 """Longest range answered from minute rolls; longer ones are widened to whole hours."""
 URL_MATCHES = 1000
-"""URLs of a day that contain what is searched, up to which they are looked at one by one. Where there are more, one in
+"""Rows of a day, or what its URL index finds, up to which they are looked at one by one. Where there are more, one in
 a few hundred rows matches, and walking the rows in order finds a page sooner."""
+URL_SAMPLE = 30
+"""The newest URLs of a day, from which it is guessed which letters are rare."""
 URL_CHARACTERS = 2048
 """Of a URL, what is stored for search; the record itself keeps it whole."""
 READERS = 2

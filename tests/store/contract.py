@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -285,6 +286,31 @@ class StoreContract:
         assert sorted(names[f.id] for f in opened.search(**parameters)) == sorted(wanted)
         by_time = opened.search(sort="time", **parameters)
         assert sorted(names[f.id] for f in by_time) == sorted(wanted)
+
+    @quick
+    @given(
+        st.lists(
+            st.tuples(st.integers(0, 3), st.sampled_from([5.0, 6.0, 7.0]), st.sampled_from(["/one", "/ONE/two", "/x"])),
+            max_size=30,
+        ),
+        st.sampled_from(["one", "/one", "e/tw", "two", "o%w", "none"]),
+        st.sampled_from(["duration", "time"]),
+    )
+    def test_a_url_is_found_on_every_day(self, made: list[tuple[int, float, str]], url: str, sort: str) -> None:
+        """QUERY-02: a search by URL has every match of every day once, in order, however many days tie."""
+        with self.open() as opened:
+            ends = [
+                end(at=NOON - day * DAY, ms=ms, body={"request": {"method": "GET", "uri": uri}})
+                for day, ms, uri in made
+            ]
+            opened.write(*ends)
+            found = [item for page in opened.pages(SHOP, url=url, sort=sort, limit=2) for item in page]
+            wanted = [
+                a for a, (_, _, uri) in zip(ends, made, strict=True) if re.search(url.replace("%", ".*"), uri, re.I)
+            ]
+            assert sorted(f.id for f in found) == sorted(a.id for a in wanted)
+            keys = [(f.duration_ms if sort == "duration" else f.at, f.id) for f in found]
+            assert keys == sorted(keys, reverse=True)
 
     @pytest.mark.parametrize("after", ["", "x", "!!!", "bnVsbA", "WzFd", "\u00fc", "A" * 3000, "[]"])
     def test_garbage_is_no_cursor(self, opened: Open, after: str) -> None:

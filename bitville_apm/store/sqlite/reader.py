@@ -75,22 +75,16 @@ class Reader:
     """Called when a day could not be read: why, which file it was, and whether that is damage for certain."""
 
     def search(self, projects: Projects, search: Search) -> Page:
-        """See `IStore.search`."""
-        after = searching.rank_of(search)
-        rows = self._each_day(
-            projects,
-            lambda day: (
-                row
-                for project, number in day.projects.items()
-                for row in searching.Asked(day.db, number, project, search, after).rows()
-            ),
-        )
-        rows.sort(key=lambda row: row[0], reverse=True)
-        page = rows[: search.limit]
-        more = len(rows) > search.limit
-        return Page(
-            items=[found for _, found in page], cursor=searching.cursor_of(search, page[-1][0]) if more else None
-        )
+        """See `IStore.search`. Each day is only asked for what can still get onto the page."""
+        after, best = searching.rank_of(search), searching.Best(search.limit)
+
+        def of_day(day: _Day) -> Iterable[None]:
+            for project, number in day.projects.items():
+                best.add(searching.Asked(day.db, number, project, search, after, best.floor).rows())
+            return ()
+
+        self._each_day(projects, of_day)
+        return best.page(search)
 
     def request(self, projects: Projects, id: str) -> Stored | None:
         """See `IStore.request`. Of several (a died and its end, or one id in two projects) an end comes first."""

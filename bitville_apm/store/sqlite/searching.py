@@ -11,17 +11,19 @@ import binascii
 import math
 import sqlite3
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import attrs
 import msgspec
 
 from bitville_apm import limits, records
-from bitville_apm.store.interface import BadCursor, Found, Search
+from bitville_apm.store.interface import BadCursor, Found, Page, Search
 
 Rank = tuple[float, bytes, str, str]
 """The place of a row in the order: key, id, project, source."""
+Row = tuple[Any, ...]
+"""What a query gave: `COLUMNS` or `POSTGRES_COLUMNS`, as the rank's source says."""
 
 PHP, POSTGRES = "php_agent", "postgres_agent"
 _NO_DURATION = -1.0
@@ -38,17 +40,42 @@ POSTGRES_COLUMNS = (
 """What `found_postgres` makes a row from."""
 
 
+@attrs.define
+class Best:
+    """The first rows of a search so far: a page and one more, which tells whether another page follows."""
+
+    limit: int
+    rows: list[tuple[Rank, Row]] = attrs.field(factory=list)
+
+    @property
+    def floor(self) -> float | None:
+        """The key below which no row gets in any more; None while there is room."""
+        return self.rows[-1][0][0] if len(self.rows) > self.limit else None
+
+    def add(self, rows: Iterable[tuple[Rank, Row]]) -> None:
+        """Put in what belongs there."""
+        both = sorted([*self.rows, *rows], key=lambda row: row[0], reverse=True)
+        self.rows = both[: self.limit + 1]
+
+    def page(self, search: Search) -> Page:
+        """As it is answered."""
+        rows = self.rows[: self.limit]
+        items = [(found_request if rank[3] == PHP else found_postgres)(rank[2], row) for rank, row in rows]
+        return Page(items=items, cursor=cursor_of(search, rows[-1][0]) if len(self.rows) > self.limit else None)
+
+
 @attrs.frozen
 class Asked:
-    """One search in one project of one day file."""
+    """One search in one project of one day file; rows whose key is below `floor` are not wanted."""
 
     db: sqlite3.Connection
     number: int
     project: str
     search: Search
     after: Rank | None
+    floor: float | None
 
-    def rows(self) -> Iterator[tuple[Rank, Found]]:
+    def rows(self) -> Iterator[tuple[Rank, Row]]:
         """Up to a page and one more, of requests and of Postgres records."""
         search = self.search
         if search.source in (None, PHP):
@@ -57,17 +84,19 @@ class Asked:
         if search.source in (None, POSTGRES) and all(wanted is None for wanted in wants_request):
             yield from self._postgres()
 
-    def _requests(self) -> Iterator[tuple[Rank, Found]]:
+    def _requests(self) -> Iterator[tuple[Rank, Row]]:
         search = self.search
+        key = "duration_ms" if search.sort == "duration" else "at"
         where = _Where(self.db)
         where.add("project = ?", self.number)
         if search.correlation_id is not None:
             where.add("id = ?", id_bytes(search.correlation_id))
+        few: list[int] | None = None
         if search.url is not None:
             where.add("url LIKE ? ESCAPE '\\'", _pattern(search.url))
-            few = self._few(search.url)
+            few = None if self._near(key) else self._few(search.url)
             if few is not None:
-                where.add(f"+row IN ({','.join(map(str, few))})")
+                where.add(f"row IN ({','.join(map(str, few))})")
         where.name("endpoint", search.endpoint)
         where.name("host", search.host)
         where.name("release", search.release)
@@ -79,23 +108,35 @@ class Asked:
             ("at <= ?", search.timestamp_end),
         ):
             where.add(condition, value)
-        key = "duration_ms" if search.sort == "duration" else "at"
-        self._after(where, key, PHP)
-        for row in where.select("request", COLUMNS, f"{key} DESC, id DESC", search.limit + 1):
-            found = found_request(self.project, row)
-            yield (float(row[3] if search.sort == "duration" else row[2]), row[0], self.project, PHP), found
+        self._between(where, key, PHP)
+        table = "request" if few is None else "request NOT INDEXED"  # else a whole day's index is walked for these rows
+        for row in where.select(table, COLUMNS, f"{key} DESC, id DESC", search.limit + 1):
+            yield (float(row[3] if search.sort == "duration" else row[2]), row[0], self.project, PHP), row
+
+    def _near(self, key: str) -> bool:
+        """Whether so few rows are above the floor that each can be looked at."""
+        if self.floor is None:
+            return False
+        question = f"SELECT count(*) FROM (SELECT 1 FROM request WHERE project = ? AND {key} >= ? LIMIT ?)"  # noqa: S608
+        (n,) = self.db.execute(question, (self.number, self.floor, limits.URL_MATCHES + 1)).fetchone()
+        return bool(n <= limits.URL_MATCHES)
 
     def _few(self, url: str) -> list[int] | None:
         """The rows of the day whose URL may contain what is wanted; None where they are too many to look at each."""
         letters = sorted({part[i : i + 3] for part in url.split("%") for i in range(len(part) - 2)}, key=len)
         if not letters:
             return None
-        wanted = " AND ".join('"' + three.replace('"', '""') + '"' for three in letters)
+        # Letters that every tenth URL has tell little and have long lists; LIKE looks at what is found anyway.
+        some = self.db.execute(
+            "SELECT lower(url) FROM request ORDER BY row DESC LIMIT ?", (limits.URL_SAMPLE,)
+        ).fetchall()
+        rare = [three for three in letters if 10 * sum(three.lower() in url for (url,) in some) < len(some)]
+        wanted = " AND ".join('"' + three.replace('"', '""') + '"' for three in rare or letters)
         rows = self.db.execute("SELECT rowid FROM url WHERE url MATCH ? LIMIT ?", (wanted, limits.URL_MATCHES + 1))
         found = [row for (row,) in rows]
         return found if len(found) <= limits.URL_MATCHES else None
 
-    def _postgres(self) -> Iterator[tuple[Rank, Found]]:
+    def _postgres(self) -> Iterator[tuple[Rank, Row]]:
         search = self.search
         where = _Where(self.db)
         where.add("project = ?", self.number)
@@ -107,14 +148,16 @@ class Asked:
         where.add("at >= ?", search.timestamp_start)
         where.add("at <= ?", search.timestamp_end)
         key = str(_NO_DURATION) if search.sort == "duration" else "at"
-        self._after(where, key, POSTGRES)
+        self._between(where, key, POSTGRES)
         order = "id DESC" if search.sort == "duration" else "at DESC, id DESC"
         for row in where.select("postgres", POSTGRES_COLUMNS, order, search.limit + 1):
-            found = found_postgres(self.project, row)
-            yield (_NO_DURATION if search.sort == "duration" else row[1], row[0], self.project, POSTGRES), found
+            yield (_NO_DURATION if search.sort == "duration" else row[1], row[0], self.project, POSTGRES), row
 
-    def _after(self, where: _Where, key: str, source: str) -> None:
-        """Only what comes after the cursor; of rows with its key and id, those of a later project or source."""
+    def _between(self, where: _Where, key: str, source: str) -> None:
+        """Only what comes after the cursor (of rows with its key and id, those of a later project or source), and
+        nothing below the floor: of a day with no such rows that is one look into its index.
+        """
+        where.add(f"{key} >= ?", self.floor)
         if self.after is not None:
             comparison = "<=" if (self.project, source) < self.after[2:] else "<"
             where.add(f"({key}, id) {comparison} (?, ?)", *self.after[:2])
