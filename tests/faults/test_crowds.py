@@ -56,7 +56,9 @@ def test_honest_clients_are_served_in_a_crowd(tmp_path: Path, collector: Collect
         say(f"row 20: closed after, {judge.told(lived)}")
         # With few descriptors the crowd waits in the backlog, not yet accepted: closed five seconds after that.
         judge.waits(lived, 1000 * CLOSED_S * (2 if few else 1))
-        assert tally.refused == tally.late == 0
+        assert tally.refused == 0
+        # Without descriptors one that has not said its first line yet may be closed for the next; it has its spool.
+        assert tally.late <= (len(tally.took) / 20 if few else 0)
         assert len(tally.took) > 50
         judge.waits(tally.took, 1000 * CLOSED_S if few else judge.CLIENT_MS)
         begun.sendall(
@@ -65,6 +67,7 @@ def test_honest_clients_are_served_in_a_crowd(tmp_path: Path, collector: Collect
         )
         assert begun.recv(1) == b"+"
         begun.close()
+        wait_until(lambda: not [*agent.spool.glob("*.json"), *agent.spool.glob("*.ndjson")], 30, "spool imported")
         wait_until(lambda: agent.ledger()["pending"] == 0, 30, "everything delivered")
         judge.balanced(agent)
         judge.stored_once(tally, judge.whole(collector.items.values()))
