@@ -112,7 +112,7 @@ class Login:
             method="post",
             action="/login",
         )
-        said = [tags.p(problem, role="alert", class_="problem")] if problem else []
+        said = [tags.p(problem, role="alert", class_="alarm")] if problem else []
         return await self._page(request, "Log in", *said, form, tags.p("No password yet?"), new_link())
 
     async def _page(self, request: Request, heading: str, *content: Flattenable) -> bytes:
