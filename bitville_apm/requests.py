@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from bitville_apm import endpoints, limits, profile, sqltext, version1
 from bitville_apm.profile import Own, Profile
-from bitville_apm.records import Died, End, Excimer, Line, Sql, Version1
+from bitville_apm.records import Call, Died, End, Excimer, Line, Sql, Version1
 
 _DIALECTS = (("mysql", "mysql"), ("maria", "mysql"), ("pg", "pg"), ("postgres", "pg"), ("sqlite", "sqlite"))
 
@@ -98,13 +99,15 @@ def dialect(driver: str | None) -> str:
     return next((d for part, d in _DIALECTS if part in name), "unknown")
 
 
-def request_of(line: Line) -> Request:
-    """The common form of an `end`, `died` or `v1` line."""
+def request_of(line: Line, uses: bool = True) -> Request:
+    """The common form of an `end`, `died` or `v1` line. `uses` False: without statements and externals, the half of
+    the work; nobody asks for those of a record that a frame has counted.
+    """
     message = line.message
     if isinstance(message, End):
-        return _of_end(line, message)
+        return _of_end(line, message, uses)
     if isinstance(message, Version1):
-        return _of_version1(line, message)
+        return _of_version1(line, message, uses)
     assert isinstance(message, Died), line.kind  # noqa: S101 - callers ask only for requests
     return Request(
         id=line.id,
@@ -176,17 +179,8 @@ def client_id(line: Line) -> str | None:
     return given if given != line.id else None
 
 
-def _of_end(line: Line, end: End) -> Request:
+def _of_end(line: Line, end: End, uses: bool) -> Request:
     sql = end.sql
-    drivers = [c.driver for c in sql.connections] if sql else []
-    uses: dict[str, list[Any]] = {}
-    for query in sql.queries if sql else ():
-        driver = drivers[query.c] if query.c is not None and 0 <= query.c < len(drivers) else None
-        _use(uses, query.sql, dialect(driver), query.n, query.ms, int(query.failed or 0))
-    calls: dict[str, tuple[int, float]] = {}
-    for call in end.calls or ():
-        n, ms = calls.get(call.target, (0, 0.0))
-        calls[call.target] = (n + call.n, ms + call.ms)
     cpu_us = queue_us = None
     if end.ss is not None:
         cpu_us, queue_us = end.ss[0] // 1000, end.ss[1] // 1000
@@ -207,8 +201,8 @@ def _of_end(line: Line, end: End) -> Request:
         memory_peak=end.memory.peak_bytes if end.memory else None,
         sql_n=sql.n if sql else 0,
         sql_ms=sql.ms if sql else 0.0,
-        statements=_statements(uses),
-        externals=tuple(External(target, n, ms) for target, (n, ms) in calls.items()),
+        statements=_statements_of(sql) if uses and sql else (),
+        externals=_externals(end.calls) if uses and end.calls else (),
         client=end.client,
         agent=end.agent,
         release=end.release,
@@ -217,12 +211,12 @@ def _of_end(line: Line, end: End) -> Request:
     )
 
 
-def _of_version1(line: Line, record: Version1) -> Request:
+def _of_version1(line: Line, record: Version1, uses: bool) -> Request:
     at, ms = version1.started_and_ms(record)
     method, uri = version1.method_and_uri(record)
-    uses: dict[str, list[Any]] = {}
-    for text, query_ms, _stack in version1.queries(record):
-        _use(uses, text, "unknown", 1, query_ms, 0)
+    used: dict[str, list[Any]] = {}
+    for text, query_ms, _stack in version1.queries(record) if uses else ():
+        _use(used, text, "unknown", 1, query_ms, 0)
     sql_n, sql_ms = version1.sql_totals(record)
     return Request(
         id=line.id,
@@ -236,10 +230,27 @@ def _of_version1(line: Line, record: Version1) -> Request:
         memory_peak=version1.memory_peak(record),
         sql_n=sql_n,
         sql_ms=sql_ms,
-        statements=_statements(uses),
+        statements=_statements(used),
         hostname=version1.hostname(record),
         fatal=bool(record.fatal_error),
     )
+
+
+def _statements_of(sql: Sql) -> tuple[StatementUse, ...]:
+    drivers = [connection.driver for connection in sql.connections]
+    uses: dict[str, list[Any]] = {}
+    for query in sql.queries:
+        driver = drivers[query.c] if query.c is not None and 0 <= query.c < len(drivers) else None
+        _use(uses, query.sql, dialect(driver), query.n, query.ms, int(query.failed or 0))
+    return _statements(uses)
+
+
+def _externals(calls: Sequence[Call]) -> tuple[External, ...]:
+    sums: dict[str, tuple[int, float]] = {}
+    for call in calls:
+        n, ms = sums.get(call.target, (0, 0.0))
+        sums[call.target] = (n + call.n, ms + call.ms)
+    return tuple(External(target, n, ms) for target, (n, ms) in sums.items())
 
 
 @functools.lru_cache(limits.STATEMENTS_REMEMBERED)

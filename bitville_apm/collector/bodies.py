@@ -230,7 +230,7 @@ def _arrival(
         _not_ahead(line.message.at or 0.0, sender.now)
         extra["postgres"] = line.message
     else:
-        request = requests.request_of(line)
+        request = requests.request_of(line, uses=not framed)
         _not_ahead(request.at, sender.now)
         host = request.hostname if host is None else host
         extra["request"] = request
