@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bitville_apm import limits
 from bitville_apm.store.interface import BackedUp, NoSpace
-from bitville_apm.store.sqlite.files import StoreError, days_in, open_reader
+from bitville_apm.store.sqlite.files import StoreError, days_in, open_reader, size_of
 
 FOLDER = "backups"
 """Below the data directory: where copies go that were not told another place."""
@@ -41,11 +41,11 @@ def back_up(
         size = 0
         for path in sorted(days_in(directory).values()):
             with contextlib.suppress(FileNotFoundError):
-                size += path.stat().st_size + _size(Path(f"{path}-wal"))
+                size += size_of(path)
                 source = stack.enter_context(_snapshot(path))
                 sources.append((path.name, lambda source=source: source))  # type: ignore[misc]
         main = directory / "main.db"
-        size += main.stat().st_size
+        size += size_of(main)
         sources.append((main.name, lambda: stack.enter_context(_snapshot(main))))
         final, partial = _folder(to, now, size)
         try:
@@ -104,10 +104,6 @@ def _copied(source: sqlite3.Connection, path: Path, tell: Callable[[str, float],
     with path.open("rb+") as file:
         os.fsync(file.fileno())
     return path.stat().st_size
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def _make_durable(directory: Path) -> None:

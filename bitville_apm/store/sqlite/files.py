@@ -234,3 +234,12 @@ def _statements(name: str) -> list[str]:
             found.append(rest)
             rest = ""
     return found
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a database, with what its write-ahead log holds. Raises `FileNotFoundError` where there is none."""
+    log = Path(f"{path}-wal")
+    size = path.stat().st_size
+    with contextlib.suppress(FileNotFoundError):
+        size += log.stat().st_size
+    return size

@@ -21,7 +21,7 @@ from twisted.logger import Logger
 
 from bitville_apm import limits
 from bitville_apm.store.interface import Cleaned
-from bitville_apm.store.sqlite import hours
+from bitville_apm.store.sqlite import counting, hours
 from bitville_apm.store.sqlite.days import Damaged
 from bitville_apm.store.sqlite.files import (
     SQL_ERRORS,
@@ -34,6 +34,7 @@ from bitville_apm.store.sqlite.files import (
     is_full,
     number_of,
     open_reader,
+    size_of,
     open_writer,
     remove_day,
 )
@@ -115,18 +116,30 @@ class Keeper:
     def _drop_for_space(self, main: sqlite3.Connection, cleaned: Cleaned) -> None:
         """Drop the oldest days until the others are within the cap."""
         days = dict(sorted(days_in(self.directory).items()))
-        sizes = {date: sum(part.stat().st_size for part in _parts(path)) for date, path in days.items()}
+        sizes = {date: size_of(path) for date, path in days.items()}
         while self.most_bytes is not None and sum(sizes.values()) > self.most_bytes and not self.stopping:
             if len(sizes) <= limits.DAYS_UNCAPPED:
                 break
             date = next(iter(sizes))
             del sizes[date]
             self._let_go(date + datetime.timedelta(days=1))
+            whose = self._heaviest(date)
             self._drop(main, date)
             _set_state(main, "dropped_for_space", (_state(main, "dropped_for_space") or 0) + 1)
-            _log.warn("day {day} went early: all days together take more than their cap", day=date.isoformat())
+            _log.warn(
+                "day {day} went early: all days together take more than their cap{whose}",
+                day=date.isoformat(),
+                whose=whose,
+            )
             cleaned.dropped_for_space.append(date.isoformat())
         self.dropped_for_space = int(_state(main, "dropped_for_space") or 0)
+
+    def _heaviest(self, date: datetime.date) -> str:
+        """Whom a person should ask about a day that was too large, to be put behind a sentence."""
+        with contextlib.suppress(*SQL_ERRORS), self._day(date) as day:
+            if day is not None and (found := counting.heaviest(day)) is not None:
+                return f"; {found[1]:.0%} of it was {found[0]}'s"
+        return ""
 
     def _let_go(self, first: datetime.date) -> None:
         """Have the writer close the days before one. While we have them open too, it does not move their write-ahead
@@ -232,11 +245,6 @@ class Keeper:
     def _main(self) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(open_writer(self.directory / "main.db", "main")) as main:
             yield main
-
-
-def _parts(path: Path) -> list[Path]:
-    """A day's file and what SQLite keeps beside it."""
-    return [part for part in (path, Path(f"{path}-wal")) if part.exists()]
 
 
 def _state(main: sqlite3.Connection, name: str) -> float | None:

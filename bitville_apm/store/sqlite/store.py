@@ -35,7 +35,7 @@ from bitville_apm.store.interface import (
 from bitville_apm.store.sqlite import backup
 from bitville_apm.store.sqlite.compressing import Teacher
 from bitville_apm.store.sqlite.days import DayFiles
-from bitville_apm.store.sqlite.files import days_in
+from bitville_apm.store.sqlite.files import days_in, size_of
 from bitville_apm.store.sqlite.keeping import Keeper
 from bitville_apm.store.sqlite.main import Main
 from bitville_apm.store.sqlite.reader import Reader
@@ -218,7 +218,7 @@ class SqliteStore:
         days: list[dict[str, Any]] = []
         for date, path in days_in(self.directory).items():
             try:
-                days.append({"day": date.isoformat(), "bytes": path.stat().st_size})
+                days.append({"day": date.isoformat(), "bytes": size_of(path)})
             except OSError:
                 continue
         return {
