@@ -34,9 +34,9 @@ from bitville_apm.store.sqlite.files import (
     is_full,
     number_of,
     open_reader,
-    size_of,
     open_writer,
     remove_day,
+    size_of,
 )
 from bitville_apm.store.sqlite.reserve import Reserve
 
