@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 
 from bitville_apm.store.interface import NoSpace
 from bitville_apm.store.sqlite import SqliteStore
 from tests.store.contract import Open
-from tests.store.make import DAY, NOON, Pump, end
+from tests.store.make import DAY, NOON, Pump, end, frame
 from tests.store.test_keeping import clean, days_of, later
 from tests.store.test_sqlite_contract import sqlite_in
 from tests.tools import require
@@ -109,3 +110,20 @@ def test_days_over_the_cap_go_early(tmp_path: Path) -> None:
         assert sum(row.requests for row in opened.top()) >= 100
         pump.ask(Deferred.fromCoroutine(store.close()))
     assert len(days_of(tmp_path)) >= 2
+
+
+def test_who_fills_the_cap_is_named(tmp_path: Path) -> None:
+    """design 6: when a day goes early for want of space, the log says which project most of it was."""
+    noise = os.urandom(20_000).hex()
+    pump = Pump()
+    store = SqliteStore.open(tmp_path, pump, 7, 0.001)
+    opened = Open(store, pump)
+    for project, each in (("shop", 18), ("blog", 2)):
+        more = ({"context": noise[i * 50 :]} for i in range(each))
+        opened.write(*(end(at=NOON - 3 * DAY, project=project, body=body) for body in more))
+    opened.write(frame(NOON - 3 * DAY, project="wiki"), *(end(at=NOON - n * DAY) for n in range(2)))
+    with capturedLogs() as logged:
+        clean(opened)
+    said = [str(formatEvent(event)) for event in logged]
+    assert [line for line in said if line.startswith("day 2027-01-12 went early") and "% of it was shop's" in line]
+    pump.ask(Deferred.fromCoroutine(store.close()))

@@ -1,4 +1,4 @@
-"""How many records a store has, and from when to when."""
+"""How many records a store has, from when to when, and whose they are."""
 
 from __future__ import annotations
 
@@ -13,6 +13,21 @@ def counted(db: sqlite3.Connection, project: int) -> Statistics:
     requests, *ends = _ends(db, "request", project)
     observations, *others = _ends(db, "postgres", project)
     return Statistics(requests=requests, observations=observations, **_outermost([*ends, *others]))
+
+
+_BYTES = """
+    SELECT text, total(size) FROM (
+        SELECT project, length(body) AS size FROM request JOIN payload USING (row)
+        UNION ALL SELECT project, length(body) FROM frame
+        UNION ALL SELECT project, length(body) FROM postgres
+    ) JOIN name ON name.id = project GROUP BY project ORDER BY 2 DESC
+"""
+
+
+def heaviest(db: sqlite3.Connection) -> tuple[str, float] | None:
+    """The project that most of a day file's bytes belong to, and its share of them (0..1). Reads most of the file."""
+    sizes = db.execute(_BYTES).fetchall()
+    return (sizes[0][0], sizes[0][1] / (sum(size for _, size in sizes) or 1.0)) if sizes else None
 
 
 def _ends(db: sqlite3.Connection, table: str, project: int) -> tuple[int, float | None, float | None]:
