@@ -2,8 +2,8 @@
 
 What a disk may do, and what follows:
 
-* A write fails, or says that it wrote what it did not (the file's length tells): the file is cut back to its last
-  whole record, now or before the next write, and nothing of the entry remains.
+* A write fails, takes only a part of it twice, or says that it wrote what it did not (the file's length tells): the
+  file is cut back to its last whole record, now or before the next write, and nothing of the entry remains.
 * An fsync fails. The kernel may then have thrown away what was not on disk yet, and a later fsync of the same file
   succeeds without it. So that file is not trusted any more: a new segment begins behind the last record that was
   durable, with all written since, which is held in memory until an fsync has succeeded. Until that segment is
@@ -212,9 +212,8 @@ class Writer:
 
 
 def _write_all(descriptor: int, data: bytes, at: int) -> None:
-    view, position = memoryview(data), at
-    while view:
-        written = os.pwrite(descriptor, view, position)
-        view, position = view[written:], position + written
+    """Write behind the end of a file. What was said to be written in part is written once more, whole."""
+    if os.pwrite(descriptor, data, at) != len(data) and os.pwrite(descriptor, data, at) != len(data):
+        raise OSError(errno.ENOSPC, "the disk takes only part of a write")
     if os.fstat(descriptor).st_size != at + len(data):
         raise OSError(errno.EIO, "the disk did not take what it said it took")

@@ -17,6 +17,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     "5 cuts": (50, 1000),
     "7 seconds": (3, 60),
     "8 backlog MiB": (0, 1024),
+    "12 runs": (5, 200),
+    "14 damages": (250, 0),
     "17 jumps": (3, 50),
     "18 restarts": (5, 100),
     "22 kills": (2, 100),
