@@ -31,7 +31,7 @@ STUB_MARK = "The stub for auto_prepend_file. Upgrades never touch it."
 CLASSES = "/src/begin.php"
 """How listener.php names what it loads; an installed one names a file of those classes."""
 
-EXTRAS = ("mediawiki", "doctrine")
+EXTRAS = ("mediawiki", "doctrine", "symfony")
 """Files of src/ that are loaded only for those applications."""
 
 SETTING = re.compile(

@@ -70,8 +70,8 @@ if (!function_exists('bitville_apm_external')) {
     {
         \BitvilleApm\Client::quietly(static function () use ($host, $ms) {
             $request = \BitvilleApm\Client::request();
-            if ($request !== null && is_scalar($host) && is_numeric($ms)) {
-                $request->addCall((string) $host, (float) $ms);
+            if ($request !== null && is_scalar($host) && is_numeric($ms) && \BitvilleApm\Client::rest()) {
+                $request->calls()->add((string) $host, (float) $ms);
             }
         });
     }
@@ -87,6 +87,20 @@ if (!function_exists('bitville_apm_attach_sql')) {
         return \BitvilleApm\Client::quietly(static function () use ($it) {
             return \BitvilleApm\Client::rest() && \BitvilleApm\Frameworks::attach($it);
         }) === true;
+    }
+}
+
+if (!function_exists('bitville_apm_attach_http')) {
+    /**
+     * Notes the calls of an HTTP client: Guzzle's HandlerStack, Laravel's `events`, Symfony's HttpClientInterface.
+     * Answers what to use from here on; what it does not know comes back as it is.
+     */
+    function bitville_apm_attach_http($client)
+    {
+        $attached = \BitvilleApm\Client::quietly(static function () use ($client) {
+            return \BitvilleApm\Client::rest() ? \BitvilleApm\HttpClients::attach($client) : null;
+        });
+        return $attached === null ? $client : $attached;
     }
 }
 

@@ -4,13 +4,34 @@ namespace BitvilleApm;
 /**
  * What can be seen of a known application without a line of it changed: found out by the files beside its script.
  *
- * WordPress: two filters, handed over the way it offers to code that is loaded before it. MediaWiki on PostgreSQL:
- * its calls of `pg_*` are unqualified, so functions of those names in its namespace come first. Others: the number of
- * statements from mysqlnd. libpq takes the name of its sessions from the environment (PHP-12).
+ * WordPress: hooks, handed over the way it offers to code that is loaded before it. MediaWiki on PostgreSQL: its calls
+ * of `pg_*` are unqualified, so functions of those names in its namespace come first. Symfony, and Laravel on top of it:
+ * a look for the route when the headers go out, while Symfony's request is still there to be found. Others: the number of statements from mysqlnd. libpq
+ * takes the name of its sessions from the environment (PHP-12).
  */
 final class Application
 {
     const MEDIAWIKI = __DIR__ . '/mediawiki.php';
+
+    /** WordPress' hooks: priority, and how many of its arguments are wanted. */
+    const STATEMENTS = [
+        'query' => [PHP_INT_MAX, 1],
+        'log_query_custom_data' => [PHP_INT_MAX, 4],
+    ];
+    const ROUTES = [
+        'wp' => [PHP_INT_MIN, 1],
+        'current_screen' => [PHP_INT_MIN, 1],
+        // Late: by then the plugins have said which actions there are.
+        'admin_init' => [PHP_INT_MAX, 1],
+        'rest_dispatch_request' => [PHP_INT_MIN, 3],
+        'pre_unschedule_event' => [PHP_INT_MIN, 3],
+        'xmlrpc_call' => [PHP_INT_MIN, 1],
+    ];
+    const CALLS = [
+        // Late: what somebody answered in place of the other host is no call.
+        'pre_http_request' => [PHP_INT_MAX, 3],
+        'http_api_debug' => [PHP_INT_MIN, 5],
+    ];
 
     /** Statements that mysqlnd had sent for this process before; null where nobody asks. */
     private $before;
@@ -21,13 +42,17 @@ final class Application
         if ($config->applicationName && (extension_loaded('pgsql') || extension_loaded('pdo_pgsql'))) {
             self::nameSessions('bitville-' . $id);
         }
-        if (!$config->sql || $config->sqlMethod !== 'auto') {
-            return;
-        }
-        $mysqli = function_exists('mysqli_query');
-        $told = $starting && $mysqli && self::wordPress($script);
-        if ($starting && !$told && function_exists('pg_send_query')) {
+        $statements = $config->sql && $config->sqlMethod === 'auto';
+        $mysqli = $statements && function_exists('mysqli_query');
+        $told = false;
+        if ($starting && self::isWordPress($script)) {
+            self::hook(self::ROUTES + self::CALLS + ($mysqli ? self::STATEMENTS : []));
+            $told = true;
+        } elseif ($starting && $statements && function_exists('pg_send_query')) {
             self::mediaWiki($script);
+        }
+        if ($starting && !$told && !Facts::commandLine()) {
+            self::symfony($script);
         }
         if ($mysqli && !$told) {
             $this->before = self::sent();
@@ -43,21 +68,33 @@ final class Application
         }
     }
 
-    private static function wordPress(string $script): bool
+    private static function isWordPress(string $script): bool
     {
         $at = strpos($script, '/wp-admin/');
         $folder = $at === false ? dirname($script) : substr($script, 0, $at);
-        if (!is_file($folder . '/wp-includes/plugin.php') || isset($GLOBALS['wp_filter'])) {
-            return false;
-        }
-        // As wp-includes/plugin.php expects it of those who come first.
-        foreach (['query' => 1, 'log_query_custom_data' => 4] as $hook => $arguments) {
-            $GLOBALS['wp_filter'][$hook][PHP_INT_MAX][] = [
+        return is_file($folder . '/wp-includes/plugin.php') && !isset($GLOBALS['wp_filter']);
+    }
+
+    /** As wp-includes/plugin.php expects it of those who come first. */
+    private static function hook(array $hooks): void
+    {
+        foreach ($hooks as $hook => $how) {
+            $GLOBALS['wp_filter'][$hook][$how[0]][] = [
                 'function' => [self::class, $hook],
-                'accepted_args' => $arguments,
+                'accepted_args' => $how[1],
             ];
         }
-        return true;
+    }
+
+    /** Any of the hooks above: what a filter is given goes back as it came. */
+    public static function __callStatic(string $hook, array $arguments)
+    {
+        Client::quietly(static function () use ($hook, $arguments) {
+            if (Client::request() !== null && Client::rest()) {
+                WordPress::hooked($hook, $arguments);
+            }
+        });
+        return isset($arguments[0]) ? $arguments[0] : null;
     }
 
     private static function mediaWiki(string $script): void
@@ -67,28 +104,24 @@ final class Application
         }
     }
 
-    /** WordPress' filter `query`: before each statement. */
-    public static function query($statement)
+    /** PHP holds one such callback: an application that has its own replaces ours. */
+    private static function symfony(string $script): void
     {
-        Client::quietly(static function () {
-            $sql = Client::sql('wordpress');
-            if ($sql !== null) {
-                WordPress::before($sql);
-            }
-        });
-        return $statement;
+        $kernel = '/vendor/symfony/http-kernel/HttpKernel.php';
+        if (function_exists('header_register_callback') && is_file(dirname($script, 2) . $kernel)) {
+            header_register_callback([self::class, 'answering']);
+        }
     }
 
-    /** WordPress' filter `log_query_custom_data`: after each statement, with its time. */
-    public static function log_query_custom_data($data, $statement = '', $seconds = 0.0, $callers = '')
+    /** The application's headers are about to go out. */
+    public static function answering(): void
     {
-        Client::quietly(static function () use ($statement, $seconds, $callers) {
-            $sql = Client::sql('wordpress');
-            if ($sql !== null) {
-                WordPress::after($sql, (string) $statement, (float) $seconds, (string) $callers);
+        Client::quietly(static function () {
+            $request = Client::request();
+            if ($request !== null) {
+                $request->lookForRoute(true);
             }
         });
-        return $data;
     }
 
     /** Statements that mysqlnd sent in this request and no source has seen. */

@@ -51,6 +51,12 @@ final class ExcimerProfiler implements Profiler
         $this->timer->setInterval(Limits::STRETCH_AFTER_S);
         $this->timer->setCallback(function () {
             Client::quietly([$this, 'stretch']);
+            Client::quietly(static function () {
+                $request = Client::request();
+                if ($request !== null) {
+                    $request->lookForRoute(true);
+                }
+            });
         });
         $this->profiler->start();
         $this->timer->start();

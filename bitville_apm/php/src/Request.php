@@ -34,7 +34,9 @@ final class Request
     private $uri;
     private $route;
     private $context = [];
-    private $calls = [];
+
+    /** Null until another host is called. */
+    private $calls;
     private $fatal;
     private $memory;
     private $pid;
@@ -172,6 +174,34 @@ final class Request
         $this->transport->post($this->routeLine());
     }
 
+    public function route(): ?string
+    {
+        return $this->route;
+    }
+
+    public function method(): string
+    {
+        return $this->method;
+    }
+
+    /** Asks the framework for its route where nobody has named it yet. @param bool $running in the middle of it */
+    public function lookForRoute(bool $running): void
+    {
+        if ($this->route !== null || !Client::rest()) {
+            return;
+        }
+        $began = hrtime(true);
+        $frames = $running ? debug_backtrace(DEBUG_BACKTRACE_PROVIDE_OBJECT, Limits::STACK_DEPTH) : null;
+        $route = Routes::found($this->method, $frames);
+        if ($route !== null && $running) {
+            $this->setRoute($route);
+        } elseif ($route !== null) {
+            // The end record, which follows at once, has it.
+            $this->route = $this->redactor->text($route, Limits::ROUTE);
+        }
+        $this->budget->spend(hrtime(true) - $began);
+    }
+
     private function routeLine(): string
     {
         return Transport::line(['t' => 'route', 'id' => $this->id, 'route' => $this->route]);
@@ -185,19 +215,13 @@ final class Request
         }
     }
 
-    /** One call to another host, $ms long, that ended just now. */
-    public function addCall(string $host, float $ms): void
+    /** Where calls to other hosts are noted. */
+    public function calls(): Calls
     {
-        $host = $this->redactor->text($host, Limits::KEY);
-        if (!isset($this->calls[$host]) && count($this->calls) >= Limits::CALLS) {
-            $host = Stacks::OTHER;
+        if ($this->calls === null) {
+            $this->calls = new Calls($this->redactor, $this->startNs);
         }
-        if (!isset($this->calls[$host])) {
-            $at = max(0.0, (hrtime(true) - $this->startNs) / 1e6 - $ms);
-            $this->calls[$host] = ['kind' => 'http', 'target' => $host, 'n' => 0, 'ms' => 0.0, 'at' => round($at, 3)];
-        }
-        $this->calls[$host]['n']++;
-        $this->calls[$host]['ms'] = round($this->calls[$host]['ms'] + max(0.0, is_finite($ms) ? $ms : 0.0), 3);
+        return $this->calls;
     }
 
     /** Remembers a fatal error: shutdown functions of the application may overwrite the last error. */
@@ -224,6 +248,9 @@ final class Request
             'peak_bytes' => memory_get_peak_usage(),
             'current_bytes' => memory_get_usage(),
         ];
+        if (!$byHand) {
+            $this->lastRoute();
+        }
         $uncaptured = $this->application->uncaptured($this->sql);
         if ($uncaptured > 0 && ($sql = $this->sql('mysqli')) !== null) {
             $sql->count($uncaptured);
@@ -244,6 +271,17 @@ final class Request
         $handover->give($this->id, $this->beginLine(), $end['line'], $end['short'], $scheduled);
         if ($limit !== false) {
             ini_set('memory_limit', $limit);
+        }
+    }
+
+    /** The name in the end, which for wp-cron is not the last it had. */
+    private function lastRoute(): void
+    {
+        $last = WordPress::atEnd();
+        if ($last !== null) {
+            $this->route = $this->redactor->text($last, Limits::ROUTE);
+        } elseif (!Facts::commandLine()) {
+            $this->lookForRoute(false);
         }
     }
 
@@ -276,7 +314,7 @@ final class Request
         if ($this->config->memory) {
             $record['memory'] = $this->memory;
         }
-        $record['calls'] = array_values($this->calls);
+        $record['calls'] = $this->calls === null ? [] : $this->calls->section();
         $record['fatal'] = $this->fatalPart();
         $record['queue_ms'] = $this->facts->queueMs();
         $record['short'] = $short;

@@ -3,7 +3,7 @@
 return (static function () {
     $classes = [
         'XhprofProfiler', 'Stacks', 'Sql', 'Statement', 'Connection', 'Record', 'Markers', 'Spool',
-        'Handover', 'AfterAll', 'WordPress', 'Pgsql', 'Frameworks',
+        'Handover', 'AfterAll', 'WordPress', 'Routes', 'Calls', 'Pgsql', 'Frameworks', 'HttpClients',
     ];
     foreach ($classes as $class) {
         // Without Statement.php statements are not sent; without any other file nothing works.
