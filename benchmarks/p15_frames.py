@@ -1,19 +1,22 @@
 """Frames: what folding a request costs, and how large a frame is.
 
 Folding is everything the agent does with a record beyond reading and journalling it: the common form, its functions,
-its cells and links. Realistic: the wire tests' real version 1 payloads, and short version 2 records made from the same
-endpoints and statements. Full: every dimension beyond its cap, names of 60 characters.
+its cells and links. A frame and a large profile are made in a thread beside the reactor: what still holds the
+reactor up is told beside what doing it there would. Realistic: the wire tests' real version 1 payloads, and short
+version 2 records made from the same endpoints and statements. Full: every dimension beyond its cap, names of 60 characters.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import platform
 import random
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import zstandard
 
@@ -87,6 +90,24 @@ def sealed(rollup: Rollup) -> tuple[float, bytes]:
     return time.process_time() - started, parts[-1].body
 
 
+def held_up(work: Callable[[], object]) -> str:
+    """The longest that a thread which would like to do something each half millisecond has to wait for it.
+
+    Without the collection of garbage, which the agent does between two turns of its reactor.
+    """
+    gc.disable()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+        longest, last = 0.0, time.perf_counter()
+        working = pool.submit(work)
+        while not working.done():
+            time.sleep(0.0005)
+            longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
+    started = time.perf_counter()
+    work()
+    return f"{longest * 1e3:.1f} ms ({(time.perf_counter() - started) * 1e3:.1f} ms if it were done there)"
+
+
 def say(what: str, rollup: Rollup) -> None:
     """Print the size of the frame."""
     seconds, body = sealed(rollup)
@@ -107,7 +128,12 @@ def main() -> None:
     say(f"a frame of {len(real)} whole requests of version 1 (edges)", whole)
     most = Rollup()
     full(most)
+    epoch = most.due(T + 1e9, 0)
+    assert epoch is not None
     say("a frame at full cells", most)
+    print(f"writing it holds the reactor up for {held_up(lambda: most.parts(epoch, str))}")
+    largest = max(real, key=lambda line: len(line.body))
+    print(f"a profile of {len(largest.body) / 1000:.0f} KB: {held_up(lambda: functions_of(largest.message))}")
     print(f"folding: {large * 1e6:.0f} µs a whole request with edges, {each * 1e6:.1f} µs a short request")
 
 

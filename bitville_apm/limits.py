@@ -428,4 +428,6 @@ TASKS_LOOK_S = 1.0
 FOLDS_WAITING = 5000
 """Records in memory between journal and rollup; with more they are read back from the journal in their turn."""
 FOLD_TURN_S = 0.02
-"""Folding in one turn of the reactor: a large profile takes milliseconds, and others wait for their acks."""
+"""Folding in one turn of the reactor: others wait for their acks."""
+FOLD_INLINE_BYTES = 16 * KIB
+"""The profile of a longer record is added up in a thread: it takes a millisecond and more, 40 for the longest."""

@@ -37,7 +37,10 @@ _log = Logger()
 
 @attrs.define(eq=False)
 class Pipeline:
-    """See above. `journal` has the records, `frames` is that of frames. `now` is unix seconds, `clock` monotonic."""
+    """See above. `journal` has the records, `frames` is that of frames. `now` is unix seconds, `clock` monotonic.
+
+    `run` is the journals' thread, `compute` one whose work no client waits for.
+    """
 
     name: str
     journal: Journal
@@ -45,6 +48,7 @@ class Pipeline:
     forward: Forward
     quarantine: Quarantine
     run: Run
+    compute: Run
     clock: IReactorTime
     now: Callable[[], float]
     spools: int = 0
@@ -58,7 +62,7 @@ class Pipeline:
     _loop: LoopingCall | None = None
 
     def __attrs_post_init__(self) -> None:
-        self.sealing = Sealing(self.journal, self.frames, self.clock, self.now)
+        self.sealing = Sealing(self.journal, self.frames, self.compute, self.clock, self.now)
 
     async def start(self) -> None:
         """Open the journal, then begin to send."""

@@ -42,7 +42,10 @@ class Task:
 
 @attrs.define(eq=False)
 class Epoch:
-    """`at` is its own window, `opened` monotonic seconds, `first` and `last` the records it covers."""
+    """`at` is its own window, `opened` monotonic seconds, `first` and `last` the records it covers.
+
+    One that is closed takes nothing more, so that another thread may write it.
+    """
 
     at: int
     opened: float
@@ -50,6 +53,17 @@ class Epoch:
     first: Place | None = None
     last: Place | None = None
     closed: bool = False
+    _counted: int = 0
+
+    @property
+    def requests(self) -> int:
+        """How many requests it counts."""
+        return self._counted if self.closed else sum(window.requests for window in self.windows.values())
+
+    def close(self) -> None:
+        """It takes nothing more."""
+        if not self.closed:
+            self._counted, self.closed = self.requests, True
 
     @property
     def end(self) -> int:
@@ -96,8 +110,11 @@ class Rollup:
 
     # --- adding ---------------------------------------------------------------------------------------------
 
-    def record(self, request: Request, functions: Sequence[Own], place: Place, received: float, steady: float) -> None:
-        """A finished request that the journal has taken. In the order of their places."""
+    def record(self, request: Request, functions: Sequence[Own], place: Place, received: float, steady: float) -> int:
+        """A finished request that the journal has taken. In the order of their places.
+
+        Gives back how many requests that adds: none when its death was counted already.
+        """
         epoch = self._epoch(received, steady, place[0])
         epoch.covers(place)
         ended = min(max(request.end, received - limits.END_BEFORE_RECV_S), received)
@@ -115,6 +132,7 @@ class Rollup:
         if lived is not None:
             lived.ended(request)
             self._spread(epoch, lived, request, functions, window.at)
+        return 0 if died is not None else 1
 
     def passed(self, place: Place, received: float, steady: float) -> None:
         """A record that counts nowhere; it is covered like the others."""
@@ -184,7 +202,7 @@ class Rollup:
     # --- sealing --------------------------------------------------------------------------------------------
 
     def due(self, now: float, steady: float) -> Epoch | None:
-        """The oldest epoch, when it is time to write it.
+        """The oldest epoch, when it is time to write it; it is closed then.
 
         A clock that was set is no reason to wait: an epoch is not open longer than its window lasts.
         """
@@ -193,18 +211,26 @@ class Rollup:
         epoch = self.epochs[0]
         long = limits.WINDOW_S + limits.SEAL_AFTER_S
         over = epoch.end + limits.SEAL_AFTER_S <= now or epoch.opened + long <= steady or epoch.full
-        return epoch if over else None
+        if not over:
+            return None
+        epoch.close()
+        return epoch
+
+    @property
+    def requests(self) -> int:
+        """Requests in windows that are not written yet."""
+        return sum(epoch.requests for epoch in self.epochs)
 
     def parts(self, epoch: Epoch, name: Callable[[int], str]) -> list[Part]:
         """An epoch as frames: late parts, oldest first, then its own window. `name` gives the id of the n-th.
 
-        The epoch takes nothing more. The same again when this is called again. A frame of looks only covers nothing,
-        behind the last record that one covers: so the newest frame always tells where the next one begins.
+        Takes milliseconds, and may be called in another thread: it touches the epoch, which is closed, and what only
+        writing uses. The same again when called again. A frame of looks only covers nothing, behind the last record
+        that one covers: so the newest frame always tells where the next one begins.
         """
         windows = [epoch.windows[at] for at in sorted(epoch.windows) if at != epoch.at]
         if epoch.at in epoch.windows:
             windows.append(epoch.windows[epoch.at])
-        epoch.closed = True
         parts = []
         run, last = epoch.last or self.covered
         first = epoch.first[1] if epoch.first else last + 1

@@ -7,6 +7,9 @@ that are read back and folded again, each under the time it was received.
 
     record taken ──▶ folded in its turn ──▶ sealed ──▶ frames durable ──▶ records covered
          └ not in its turn (start, or more than can be folded at once): read back from the journal ┘
+
+What takes milliseconds, a large profile and a frame's ranking and encoding, is done in a thread of its own: clients
+wait for the reactor to acknowledge. Meanwhile records go on into the next epoch.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Any
 
 import attrs
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -32,7 +35,9 @@ from bitville_apm.agent.journal import Journal, NotWritten
 from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.rollup import Epoch, Rollup, Task
 from bitville_apm.agent.segment import FRAMED, Entry, Place, Record
+from bitville_apm.agent.worker import Run
 from bitville_apm.checks import Refused
+from bitville_apm.profile import Own
 from bitville_apm.records import Line
 from bitville_apm.requests import Request
 
@@ -48,20 +53,25 @@ class _Covers(msgspec.Struct, frozen=True):
 
 @attrs.frozen
 class Folding:
-    """A record that waits to be folded; `request` is None for one that counts nowhere."""
+    """A record that waits to be folded, `size` bytes long; `request` is None for one that counts nowhere."""
 
     place: Place
     received: float
     request: Request | None = None
     message: Any = None
+    size: int = 0
 
 
 @attrs.define(eq=False)
 class Sealing:
-    """One pipeline's frames. `clock` is monotonic, `now` unix seconds."""
+    """One pipeline's frames. `run` is for what only computes; `clock` is monotonic, `now` unix seconds.
+
+    `folded` are the requests added to windows, `sealed` the epochs written. Nobody else appends to `frames`.
+    """
 
     records: Journal
     frames: Journal
+    run: Run
     clock: IReactorTime
     now: Callable[[], float]
     rollup: Rollup = attrs.Factory(Rollup)
@@ -72,8 +82,8 @@ class Sealing:
     _in_turn: bool = False
     _reading: bool = False
     _waiting: deque[Folding] = attrs.Factory(deque)
-    _scheduled: bool = False
-    _writing: Deferred[None] | None = None
+    _folding: DeferredLock = attrs.Factory(DeferredLock)
+    _sealing: DeferredLock = attrs.Factory(DeferredLock)
     _stopping: bool = False
     _repeated: Repeated = attrs.Factory(Repeated)
     _loop: LoopingCall | None = None
@@ -91,17 +101,8 @@ class Sealing:
         self._stopping = True
         if self._loop is not None and self._loop.running:
             self._loop.stop()
-        while self._waiting:
-            self._fold(math.inf)
-        await self._written()
-        while self.rollup.epochs and await self._seal(self.rollup.epochs[0]):
-            pass
-
-    async def _written(self) -> None:
-        if self._writing is not None:
-            done: Deferred[None] = Deferred()
-            self._writing.addCallback(done.callback)
-            await done
+        await self._folding.run(self._fold_all)
+        await self._sealing.run(self._seal_due, math.inf, math.inf)
 
     @property
     def waiting(self) -> int:
@@ -112,7 +113,7 @@ class Sealing:
 
     def taken(self, line: Line, request: Request, received_ms: int, place: Place) -> None:
         """The journal has taken a request. In the order of its places."""
-        self._take(Folding(place, received_ms / 1000, request, line.message))
+        self._take(Folding(place, received_ms / 1000, request, line.message, len(line.body)))
 
     def look(self, seen: Seen, tasks: Sequence[Task], counted: dict[str, float], load: dict[str, float]) -> None:
         """One look at the processes of this pipeline (`looks.py`). Not before the windows of the last run are sealed:
@@ -138,29 +139,32 @@ class Sealing:
         self._later()
 
     def _later(self) -> None:
-        if not self._scheduled and not self._stopping:
-            self._scheduled = True
-            self.clock.callLater(0, self._turn)
+        if not self._folding.locked and not self._stopping:
+            self._folding.run(self._fold_all).addErrback(self._failed, "folding")
 
-    def _turn(self) -> None:
-        self._scheduled = False
-        self._fold(limits.FOLD_TURN_S)
-        if self._waiting:
-            self._later()
+    def _fold_all(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._fold_waiting())
 
-    def _fold(self, seconds: float) -> None:
-        """Fold what waits, for so long: a large profile takes milliseconds, and clients wait for their acks."""
-        until = self.clock.seconds() + seconds
-        while self._waiting and self.clock.seconds() < until:
-            folding = self._waiting.popleft()
-            self._through = folding.place
-            steady = self.clock.seconds()
-            if folding.request is None:
-                self.rollup.passed(folding.place, folding.received, steady)
-                continue
-            self.folded += 1
+    async def _fold_waiting(self) -> None:
+        """Fold what waits, in its order, for a moment in each turn of the reactor."""
+        while self._waiting:
+            await deferLater(self.clock, 0)
+            until = self.clock.seconds() + limits.FOLD_TURN_S
+            while self._waiting and self.clock.seconds() < until:
+                await self._fold(self._waiting.popleft())
+
+    async def _fold(self, folding: Folding) -> None:
+        self._through = folding.place
+        if folding.request is None:
+            self.rollup.passed(folding.place, folding.received, self.clock.seconds())
+            return
+        functions: Sequence[Own]
+        if folding.size > limits.FOLD_INLINE_BYTES:
+            functions = await self.run(requests.functions_of, folding.message)
+        else:
             functions = requests.functions_of(folding.message)
-            self.rollup.record(folding.request, functions, folding.place, folding.received, steady)
+        steady = self.clock.seconds()
+        self.folded += self.rollup.record(folding.request, functions, folding.place, folding.received, steady)
 
     # --- reading back ---------------------------------------------------------------------------------------
 
@@ -169,11 +173,13 @@ class Sealing:
         while not self._stopping and self.frames.opened and self.records.opened:
             if self._through == (0, 0):
                 await self._begin()
-            await self._fold_all()
+            await self._folding.run(self._fold_all)
             read = await self.records.read_back(self._through, limits.BATCH_ITEMS, limits.BATCH_BYTES)
+            if self._stopping:
+                return
             self._missed(read.records)
             self._waiting.extend(map(_folding, read.records))
-            await self._fold_all()
+            await self._folding.run(self._fold_all)
             if read.through >= self.records.written:
                 self._begun = self._in_turn = not self._waiting
                 self._through = max(self._through, read.through)
@@ -181,11 +187,6 @@ class Sealing:
             if read.through <= self._through and not read.records:
                 return  # what is there cannot be read now; the next tick tries again
             self._through = max(self._through, read.through)
-
-    async def _fold_all(self) -> None:
-        while self._waiting and not self._stopping:
-            self._fold(limits.FOLD_TURN_S)
-            await deferLater(self.clock, 0)
 
     def _missed(self, read: Sequence[Record]) -> None:
         """What is missing between the records of a run was damaged: no frame can count it, and that is said."""
@@ -209,22 +210,19 @@ class Sealing:
 
     def tick(self) -> None:
         """A second has passed."""
+        if self._waiting:
+            self._later()
         if not self._in_turn and not self._reading:
             self._reading = True
             reading_back = Deferred.fromCoroutine(self._catch_up())
             reading_back.addErrback(self._failed, "reading back")
             reading_back.addBoth(self._caught_up)
-        if self._writing is None:
-            self._writing = Deferred()
-            Deferred.fromCoroutine(self._seal_due()).addErrback(self._failed, "sealing").addBoth(self._has_written)
+        if not self._sealing.locked:
+            sealing = self._sealing.run(self._seal_due, self.now(), self.clock.seconds())
+            sealing.addErrback(self._failed, "sealing")
 
     def _caught_up(self, _: object) -> None:
         self._reading = False
-
-    def _has_written(self, _: object) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.callback(None)
 
     def _failed(self, failure: Failure, what: str) -> None:
         n = self._repeated.due(what, self.clock.seconds())
@@ -233,18 +231,21 @@ class Sealing:
         elif n:
             _log.failure("frames: {what} failed {n} times", failure, what=what, n=n)
 
-    async def _seal_due(self) -> None:
-        while (epoch := self.rollup.due(self.now(), self.clock.seconds())) is not None and self.frames.opened:
+    def _seal_due(self, now: float, steady: float) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._seal_all(now, steady))
+
+    async def _seal_all(self, now: float, steady: float) -> None:
+        while self.frames.opened and (epoch := self.rollup.due(now, steady)) is not None:
             if not await self._seal(epoch):
                 self.rollup.bound()
                 return
 
     async def _seal(self, epoch: Epoch) -> bool:
-        """Write an epoch; whether it is durable."""
+        """Write an epoch; whether it is durable. One at a time: ids are made of the places its parts will have."""
         run, first = self.frames.next_place
         journal = uuid.UUID(bytes=self.frames.journal_id)
         received_ms = int(self.now() * 1000)
-        parts = self.rollup.parts(epoch, lambda n: str(uuid.uuid5(journal, f"{run}-{first + n}")))
+        parts = await self.run(self.rollup.parts, epoch, lambda n: str(uuid.uuid5(journal, f"{run}-{first + n}")))
         entries = [Entry("frame", part.id, received_ms, part.body, FRAMED, part.requests) for part in parts]
         if entries:
             try:
@@ -267,5 +268,5 @@ def _folding(record: Record) -> Folding:
             line = msgspec.structs.replace(reading.read_body(entry.kind, entry.body, entry.received_ms), id=entry.id)
         except Refused:
             return Folding(record.place, received)
-        return Folding(record.place, received, requests.request_of(line), line.message)
+        return Folding(record.place, received, requests.request_of(line), line.message, len(entry.body))
     return Folding(record.place, received)

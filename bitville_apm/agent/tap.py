@@ -118,13 +118,15 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     pipelines: dict[str, Pipeline] = {}
     sources: list[PhpSource] = []
     spools: list[Spool] = []
-    workers: list[Worker] = []
+    # One for all pipelines: they could not compute at once anyway.
+    compute = Worker(reactor, "frames")
+    workers: list[Worker] = [compute]
     for php in settings.php:
         key = php.key or settings.collector.key
         if key not in pipelines:
             worker = Worker(reactor, "journal")
             workers.append(worker)
-            pipelines[key] = _pipeline(_name(php.key), key, options, reactor, worker)
+            pipelines[key] = _pipeline(_name(php.key), key, options, reactor, worker, compute)
         pipeline = pipelines[key]
         flight = InFlight()
         source = PhpSource(
@@ -200,7 +202,7 @@ def _datagrams(
     return Datagrams(php.name, reactor, pipeline, flight.found, file, php.udp, handed)
 
 
-def _pipeline(name: str, key: str, options: Options, reactor: Any, worker: Worker) -> Pipeline:
+def _pipeline(name: str, key: str, options: Options, reactor: Any, worker: Worker, compute: Worker) -> Pipeline:
     settings = options.settings
     state, link = settings.agent.state, settings.collector
     bound = settings.limits.journal_mb * limits.MIB
@@ -220,7 +222,7 @@ def _pipeline(name: str, key: str, options: Options, reactor: Any, worker: Worke
         flush_seconds=link.flush_seconds,
         breaker_name=breaker_name,
     )
-    return Pipeline(name, journal, frames, forward, quarantine, worker, reactor, time.time)
+    return Pipeline(name, journal, frames, forward, quarantine, worker, compute, reactor, time.time)
 
 
 def _name(own_key: str) -> str:

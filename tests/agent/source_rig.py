@@ -60,7 +60,7 @@ class SourceCase(TestCase):
         quarantine = Quarantine(self.directory / "quarantine")
         forward: Any = None
         clock: Any = reactor
-        return journal, Pipeline("default", journal, frames, forward, quarantine, at_once, clock, time.time)
+        return journal, Pipeline("default", journal, frames, forward, quarantine, at_once, at_once, clock, time.time)
 
     def make(self, file: SocketFile) -> PhpSource:
         """A source that does not listen yet."""

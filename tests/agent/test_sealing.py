@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from bitville_apm.agent.outgoing import counted
 from bitville_apm.agent.sealing import Sealing
 from bitville_apm.agent.segment import FRAMED, LOCAL, SHORT, Entry
 from bitville_apm.agent.totals import Totals
+from bitville_apm.agent.worker import Run
 from bitville_apm.records import Frame
 from bitville_apm.requests import request_of
 from tests.agent.test_journal import at_once, done, result
@@ -42,9 +44,10 @@ class World:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.passed = 0.0
+        self.passed = self.ahead = 0.0
         self.acked: set[str] = set()
         self.stored: dict[str, Frame] = {}
+        self.run: Run = at_once
         self.open()
 
     def open(self) -> None:
@@ -54,12 +57,12 @@ class World:
         self.frames = Patched(Disk(self.directory / "frames", "never"), at_once, self.clock, self.now)
         done(self.records.start())
         done(self.frames.start())
-        self.sealing = Sealing(self.records, self.frames, self.clock, self.now)
+        self.sealing = Sealing(self.records, self.frames, self.run, self.clock, self.now)
         self.sealing.start()
         self.turn()
 
     def now(self) -> float:
-        return START + self.clock.seconds()
+        return START + self.clock.seconds() + self.ahead
 
     def turn(self, seconds: float = 0.0) -> None:
         for _ in range(int(seconds) or 1):
@@ -101,7 +104,8 @@ class World:
     def stop(self) -> None:
         """As at SIGTERM."""
         stopping = Deferred.fromCoroutine(self.sealing.stop())
-        self.turn()
+        for _ in range(3):
+            self.turn()
         result(stopping)
 
     def finish(self) -> None:
@@ -179,7 +183,7 @@ def test_a_cursor_that_could_not_be_written(world: World) -> None:
     world.request()
     world.records.covered = lambda place: Deferred()  # type: ignore[method-assign]
     world.turn(12)
-    world.sealing._writing = None
+    world.sealing._sealing.release()
     for _ in range(20):
         world.turn(1)
         world.sealing.look(Seen(START + world.clock.seconds(), 1.0), [], {"in_flight": 1.0}, _load())
@@ -215,6 +219,81 @@ def test_a_disk_that_takes_no_frames(world: World) -> None:
     world.finish()
     assert world.counted == len(world.acked) == 40
     assert world.sealing.frames.pending.records == 0
+
+
+class Slow:
+    """A thread that does its work when the test says so."""
+
+    def __init__(self) -> None:
+        self.handed: list[tuple[Deferred[Any], Callable[..., Any], tuple[object, ...]]] = []
+
+    def __call__(self, function: Callable[..., Any], /, *arguments: object) -> Deferred[Any]:
+        self.handed.append((Deferred(), function, arguments))
+        return self.handed[-1][0]
+
+    def work(self) -> None:
+        done, function, arguments = self.handed.pop(0)
+        done.callback(function(*arguments))
+
+
+def test_while_a_frame_is_written_requests_go_on(world: World) -> None:
+    """I1: ranking and encoding are a thread's; what comes meanwhile, by a clock set back also in that
+    window, is in the next frame.
+    """
+    slow = world.sealing.run = Slow()
+    world.request()
+    world.turn(12)
+    world.ahead = -8.0
+    ((_, _, (epoch, *_)),) = slow.handed
+    for _ in range(3):
+        world.request()
+    world.turn(3)
+    assert len(slow.handed) == 1
+    assert (epoch.last, epoch.requests, world.sealing.rollup.requests) == ((1, 1), 1, 4)
+    slow.work()
+    world.sealing.run = at_once
+    world.finish()
+    assert world.counted == len(world.acked) == 4
+    ids = [uuid.uuid5(uuid.UUID(bytes=world.frames.journal_id), f"1-{n}") for n in range(1, len(world.stored) + 1)]
+    assert list(world.stored) == list(map(str, ids))
+
+
+def test_a_large_profile_is_read_elsewhere_and_folded_in_its_turn(world: World) -> None:
+    """What comes behind it waits, so that what a frame covers has no gaps; a crash meanwhile costs nothing."""
+    edges = {f"main()==>f{n}": {"ct": 1, "wt": n} for n in range(2000)}
+    profile = {"kind": "xhprof", "edges": edges}
+    slow = world.sealing.run = Slow()
+    world.request()
+    world.request(profile=profile)
+    world.request()
+    assert world.sealing.rollup.requests == 1
+    world.turn(5)
+    assert world.sealing.rollup.epochs[0].last == (1, 1)
+    slow.work()
+    world.turn()
+    assert world.sealing.rollup.epochs[0].last == (1, 3)
+    world.request(profile=profile)
+    world.crash()
+    world.finish()
+    assert world.counted == len(world.acked) == 4
+    assert sum(len(f.cells["function"].values) for f in world.stored.values() if "function" in f.cells) > 100
+
+
+def test_stopping_waits_for_what_a_thread_has(world: World) -> None:
+    """SIGTERM while a profile is read and while a frame is written: nothing is left to be folded again."""
+    slow = world.sealing.run = Slow()
+    world.request()
+    world.turn(12)
+    world.request(profile={"kind": "xhprof", "edges": {f"f{n}": {"ct": 1, "wt": n} for n in range(2000)}})
+    assert len(slow.handed) == 2
+    stopping = Deferred.fromCoroutine(world.sealing.stop())
+    while slow.handed:
+        slow.work()
+        world.turn()
+        world.turn()
+    result(stopping)
+    world.send()
+    assert world.counted == len(world.acked) == 2
 
 
 def test_what_no_frame_counts_is_passed(world: World) -> None:

@@ -45,7 +45,16 @@ class SpoolRig:
         self.quarantine = Quarantine(directory / "quarantine")
         forward: Any = None
         self.pipeline = Pipeline(
-            "default", self.journal, frames, forward, self.quarantine, at_once, self.clock, lambda: NOW, spools=1
+            "default",
+            self.journal,
+            frames,
+            forward,
+            self.quarantine,
+            at_once,
+            at_once,
+            self.clock,
+            lambda: NOW,
+            spools=1,
         )
         self.journal.on_open = self.pipeline._opened
         done(self.journal.start())
