@@ -16,8 +16,8 @@ from tests.faults.tools.kills import kills
 
 BETWEEN = (0.0, 0.35)
 """Seconds an agent lives: some die while they still look through their journal."""
-ROUNDS = 50
-"""Endpoints of each client, one after the other: four times this is as many as the API tells."""
+ROUNDS = 45
+"""Endpoints of each client, one after the other: four times this, and `~php`, are fewer than the 200 the API tells."""
 
 
 @pytest.mark.parametrize("times", counts("1 kills"))
@@ -53,8 +53,7 @@ def test_killed_at_random(tmp_path: Path, times: int) -> None:
         # A request that was begun may be told as died, and its end follows.
         stored = [item["id"] for item in collector.stored(key) if not item["died"]]
         verdict = judge.stored_once(tally, stored)
-        wait_until(lambda: sum(collector.counted(key).values()) >= tally.requests, 30, "everything counted")
-        judge.counted_once(tally, collector.counted(key))
+        judge.counted_soon(tally, lambda: collector.counted(key))
         say(
             f"row 1: {tally.requests} requests, {len(tally.whole)} whole, {tally.spooled} spooled, "
             f"{tally.unsure.total()} unsure, {tally.refused} refused, {verdict.lost} lost, {verdict.doubled} doubled"

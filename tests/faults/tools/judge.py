@@ -56,6 +56,21 @@ def counted_once(tally: Tally, counted: Mapping[str, int]) -> None:
     assert not wrong, f"(counted, made for certain, unsure) of {len(wrong)} endpoints: {dict(list(wrong.items())[:5])}"
 
 
+def counted_soon(tally: Tally, counted: Callable[[], Mapping[str, int]], seconds: float = 40.0) -> None:
+    """The same once the last windows are sealed, late ones too: within that time, and still so a moment later."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            counted_once(tally, counted())
+            break
+        except AssertionError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.5)
+    time.sleep(1.0)
+    counted_once(tally, counted())
+
+
 def whole(items: Iterable[Mapping[str, Any]]) -> list[str]:
     """The ids of the whole records that a collector's stand-in took."""
     return [item["id"] for item in items if item["k"] in ("end", "v1") and not item["body"].get("short")]
