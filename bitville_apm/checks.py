@@ -173,7 +173,9 @@ def _join(path: str, key: str) -> str:
 
 
 def _structs(type_: Any) -> list[Any]:
-    """The record types among the alternatives of an annotation."""
+    """The record types among the alternatives of an annotation; what is in a list is none of them."""
+    if typing.get_origin(type_) in (list, dict, tuple):
+        return []
     return [t for t in (typing.get_args(type_) or (type_,)) if isinstance(t, type) and issubclass(t, msgspec.Struct)]
 
 
@@ -198,7 +200,8 @@ def _wrong_fields(value: Any, type_: Any, path: str) -> Iterator[Problem]:
     if type_ is msgspec.Raw:
         return
     try:
-        msgspec.convert(value, _plain(type_), strict=True)
+        # Not `msgspec.convert`, which takes an empty object for a list.
+        msgspec.json.decode(msgspec.json.encode(value), type=type_)
         return
     except msgspec.ValidationError as error:
         problem = str(error).split(" - at `", 1)[0]
@@ -228,22 +231,6 @@ def _wrong_in_struct(value: dict[str, Any], structs: list[Any], path: str, probl
             yield from _wrong_fields(value[field.encode_name], field.type, where)
         elif field.required:
             yield Problem(where, "missing")
-
-
-def _plain(type_: Any) -> Any:
-    """`msgspec.Raw` holds bytes of JSON and cannot be converted to: such a field may hold anything here."""
-    if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
-        fields = msgspec.structs.fields(type_)
-        if any(f.type is msgspec.Raw for f in fields):
-            return msgspec.defstruct(
-                type_.__name__,
-                [
-                    (f.name, Any if f.type is msgspec.Raw else f.type) if f.required else (f.name, f.type, f.default)
-                    for f in fields
-                ],
-                kw_only=True,
-            )
-    return type_
 
 
 def _name(value: Any) -> str:

@@ -262,3 +262,21 @@ def test_many_small_objects_are_not_deep() -> None:
     line = json.dumps({"t": "end", "v": 2, "id": "x", "at": 1, "ms": 1, "request": request, "sql": sql}).encode()
     assert not checks.suspicious(line)
     assert read_line(line, RECV).body == line
+
+
+@pytest.mark.parametrize("field", ["connections", "queries"])
+def test_an_empty_object_is_no_list(field: str) -> None:
+    """LIST-04: PHP's `[]` stands for an empty object, but `{}` where a list belongs is refused by its field."""
+    line = {"t": "end", "v": 2, "id": "1", "at": 1.0, "ms": 1.0, "request": {"method": "GET", "uri": "/"}}
+    with pytest.raises(Refused) as refused:
+        read_line(json.dumps({**line, "sql": {field: {}}}).encode(), 0)
+    assert [problem.field for problem in refused.value.problems] == [f"sql.{field}"]
+
+
+def test_an_empty_list_stays_one_in_a_repaired_record() -> None:
+    """LIST-04: where something else has to be repaired, an empty list of statements is not taken for an object."""
+    line = {"t": "end", "v": 2, "id": "1", "at": 1.0, "ms": 1.0, "request": {"method": "GET", "uri": "/"}}
+    raw = json.dumps({**line, "sql": {"queries": [], "connections": []}, "memory": [], "context": "?"}).encode()
+    read = read_line(raw.replace(b'"?"', b'"\\ud800"'), 0)
+    assert (read.message.sql.queries, read.message.sql.connections) == ([], [])
+    assert read.message.memory == records.Memory()

@@ -113,8 +113,8 @@ def test_an_open_breaker_sends_one_probe_of_one_item(tmp_path: Path, collector: 
         left_open(agent, limits.BREAKER_RETRY_S - 1)
         collector.behaviour = lambda items: None
         agent.start()
-        rig.wait_until(lambda: agent.ledger()["pending"] == 0)
-        assert collector.batches == [1, 1, 199]
+        rig.wait_until(lambda: len(collector.order) == len(ids))
+        assert collector.batches[:3] == [1, 1, 199]
         assert collector.order == ids
         assert breaker(agent)["state"] == "closed"
         balanced(agent)
