@@ -100,11 +100,12 @@ class Disk:
             # What lies before the first segment was settled, as far as anyone can tell: it is not lost.
             gone = first.before.beyond(cursor.totals.all)
             cursor = attrs.evolve(cursor, acked=first.start, totals=cursor.totals + Totals(forgotten=gone))
-        newest, written, entered = recovery.ended(segments)
-        settled = cursor.totals.all
-        entered += settled.beyond(entered)
+        ended = recovery.ended(segments)
+        if segments:
+            recovery.secure(segments[-1], ended.torn_at)
+        entered = ended.entered + cursor.totals.all.beyond(ended.entered)
         self.run = max(segments[-1].run if segments else 0, cursor.run) + 1
-        self._segments, self._before = segments, written
+        self._segments, self._before = segments, ended.place
         self._cursor = attrs.evolve(cursor, run=self.run, acked=self._past(cursor.acked))
         self._cursor_written = kept or Cursor()
         self._write_cursor()
@@ -115,7 +116,7 @@ class Disk:
             self.run,
             self._cursor.acked,
             self._cursor.covered,
-            newest,
+            ended.newest,
             self._cursor.totals,
             entered,
             behind,

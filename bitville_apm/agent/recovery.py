@@ -86,12 +86,24 @@ def identify(directory: Path, segments: Sequence[Segment], fresh: bool) -> bytes
     return made
 
 
-def ended(segments: Sequence[Segment]) -> tuple[Record | None, Place, Count]:
-    """The last record of a journal, where it ends, and what had entered by then; a torn tail is cut off first.
+@attrs.frozen
+class Ended:
+    """How a journal ends: its last record, the place behind it, what had entered by then.
 
-    Where something is lost behind its last record, it ends there: behind its last run.
+    Where something is lost behind its last record the place is behind its last run. `torn_at` is where in the last
+    segment a torn tail begins, its length where there is none.
     """
+
+    newest: Record | None
+    place: Place
+    entered: Count
+    torn_at: int
+
+
+def ended(segments: Sequence[Segment]) -> Ended:
+    """Look at the last segment, and at those before it only while nothing in it tells. Raises `OSError`."""
     lost, behind = NONE, (segments[-1].run + 1, 0) if segments else (0, 0)
+    torn_at = 0
     for file in reversed(segments):
         last: Record | None = None
         data = contents(file.path)
@@ -104,12 +116,12 @@ def ended(segments: Sequence[Segment]) -> tuple[Record | None, Place, Count]:
             else:
                 last, lost = what, NONE
         if file is segments[-1]:
-            _secure(file, data[:whole], len(data))
+            torn_at = whole
         if last is not None:
-            return last, last.place if lost == NONE else behind, last.through + lost
+            return Ended(last, last.place if lost == NONE else behind, last.through + lost, torn_at)
         if file.before is not None:
-            return None, file.start if lost == NONE else behind, file.before + lost
-    return None, behind, lost
+            return Ended(None, file.start if lost == NONE else behind, file.before + lost, torn_at)
+    return Ended(None, behind, lost, torn_at)
 
 
 def recent(segments: Sequence[Segment]) -> array[int]:
@@ -153,15 +165,16 @@ def contents(path: Path, start: int = 0, most: int = -1) -> bytes:
         return b"".join(pieces)
 
 
-def _secure(file: Segment, data: bytes, size: int) -> None:
+def secure(file: Segment, torn_at: int) -> None:
     """Make the last segment durable, without its torn tail; a disk that refuses is no obstacle.
 
     It is written anew: an fsync may have failed that only the process before was told of, and another would succeed.
     """
-    if size > len(data):
-        _log.info("journal: cut {path} at {at}, behind its last whole record", path=file.path.name, at=len(data))
     try:
-        files.replace(file.path, data)
-        file.size = len(data)
+        data = contents(file.path)
+        if torn_at < len(data):
+            _log.info("journal: cut {path} at {at}, behind its last whole record", path=file.path.name, at=torn_at)
+        files.replace(file.path, data[:torn_at])
+        file.size = torn_at
     except OSError as error:
         _log.warn("journal: {path} could not be made durable: {error}", path=file.path.name, error=error)

@@ -151,7 +151,7 @@ class Transmitter:
                     "Bitville-Journal": [journal_id.hex()],
                     "Bitville-Sent": [str(int(self.now() * 1000))],
                     "Bitville-Agent": [__version__],
-                    "Bitville-Ledger": [json.dumps(ledger)],
+                    **({"Bitville-Ledger": [json.dumps(ledger)]} if ledger else {}),
                 }
             ),
             unbuffered=True,
