@@ -3,7 +3,8 @@
 Folding is everything the agent does with a record beyond reading and journalling it: the common form, its functions,
 its cells and links. A frame and a large profile are made in a thread beside the reactor: what still holds the
 reactor up is told beside what doing it there would. Realistic: the wire tests' real version 1 payloads, and short
-version 2 records made from the same endpoints and statements. Full: every dimension beyond its cap, names of 60 characters.
+version 2 records made from the same endpoints and statements. Full: every dimension beyond its cap, names of 60
+characters.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from twisted.web.server import Request
 from bitville_apm.metrics import METRICS_TYPE, Measure, metrics
 
 _HOSTS = (b"127.0.0.1", b"localhost")
-_GAUGES = ("pending", "waiting", "error")
+_GAUGES = ("pending", "waiting", "in_windows", "framed_pending", "error")
 _STATES = {"closed": 0, "half_open": 1, "open": 2}
 
 
@@ -79,7 +79,7 @@ def _measures(body: Mapping[str, Any]) -> Iterator[Measure]:
         for name, value in ledger.items():
             yield Measure(
                 f"bitville_agent_ledger_{name}",
-                f"Records {name.replace('_', ' ')}",
+                f"Ledger: {name.replace('_', ' ')}",
                 value,
                 {"pipeline": pipeline},
                 counter=name not in _GAUGES,

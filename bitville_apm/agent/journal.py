@@ -302,6 +302,11 @@ class Journal:
         return self._books.entered - self._books.totals.all
 
     @property
+    def waiting(self) -> Count:
+        """What of that nobody has taken yet."""
+        return self._books.waiting
+
+    @property
     def missed(self) -> Count:
         """What reading found to be gone and the cursor has not passed: it will be `corrupt`."""
         return self._books.missed

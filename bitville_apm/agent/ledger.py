@@ -1,15 +1,20 @@
 """What came in and what became of it: the sums that must balance (design 4).
 
-Three equations, each between numbers that are kept in different places, so that a path that forgets to count shows:
+Equations, each between numbers that are kept in different places, so that a path that forgets to count shows:
 
     received  = journalled + duplicate + invalid + unwritten + waiting           since this start
     journalled + died - local = what has entered the journal to be forwarded    since this start
     entered   = stored + duplicate + quarantined + dropped + corrupt + pending  since the journal was made
+    folded    = in frames + in windows that are not written yet                 since this start
+    framed    = stored + lost + pending                                         since the journal was made
+
+The last two count requests, for which frames stand; the others records. What a start folds again is in no frame of
+before, and is folded and framed since this start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import attrs
 
@@ -52,14 +57,19 @@ class Ledger:
         return self.journalled + self.died - self.local
 
 
-def unexplained(ledger: Ledger, waiting: int, records: Outgoing, others: Sequence[Outgoing] = ()) -> Mapping[str, int]:
-    """By how much each equation is wrong; empty when all hold. `waiting` are received and not decided.
+def unexplained(
+    ledger: Ledger, waiting: int, folded: int, in_windows: int, records: Outgoing, frames: Outgoing
+) -> Mapping[str, int]:
+    """By how much each equation is wrong; empty when all hold.
 
-    `records` is the journal that lines go into, `others` are those of the agent's own making.
+    `waiting` are received and not decided, `folded` are requests since this start, `in_windows` those of them that no
+    frame has. `records` and `frames` are the two journals.
     """
     wrong = {
         "received": ledger.received - ledger.decided - waiting,
-        "entered": ledger.forwardable - records.entered_since_start,
-        "forwarded": sum(journal.unexplained for journal in (records, *others)),
+        "entered": ledger.forwardable - records.entered_since_start.records,
+        "forwarded": records.unexplained.records + frames.unexplained.records,
+        "folded": folded - in_windows - frames.entered_since_start.requests,
+        "framed": frames.unexplained.requests,
     }
     return {name: by for name, by in wrong.items() if by}

@@ -34,14 +34,14 @@ class Outgoing:
         return len(self.hand) + self.journal.memory_count + self.journal.disk_count
 
     @property
-    def entered_since_start(self) -> int:
-        """Records that have come to be forwarded since the journal was opened."""
-        return (self.journal.entered - self.journal.entered_before).records
+    def entered_since_start(self) -> Count:
+        """What has come to be forwarded since the journal was opened."""
+        return self.journal.entered - self.journal.entered_before
 
     @property
-    def unexplained(self) -> int:
-        """Records that have entered, wait nowhere and became nothing: none, unless something is wrong."""
-        return self.journal.pending.records - self.pending - self.journal.missed.records
+    def unexplained(self) -> Count:
+        """What has entered, waits nowhere and became nothing: none, unless something is wrong."""
+        return self.journal.pending - counted(self.hand) - self.journal.waiting - self.journal.missed
 
     def sums(self) -> dict[str, int]:
         """What became of this journal's records since it was made, for `/health`."""
@@ -71,6 +71,17 @@ class Outgoing:
             "quarantined": sums["quarantined"],
             "dropped": sum(n for name, n in sums.items() if name.startswith("dropped_")),
             "corrupt": sums["corrupt"],
+        }
+
+    def framed(self) -> dict[str, int]:
+        """Of a journal of frames: the requests that they stand for, since it was made, and what became of them."""
+        became = self.journal.totals
+        delivered = became.stored + became.duplicate
+        return {
+            "framed": self.journal.entered.requests,
+            "framed_stored": delivered.requests,
+            "framed_lost": (became.all - delivered).requests,
+            "framed_pending": (counted(self.hand) + self.journal.waiting).requests,
         }
 
     @property
@@ -116,7 +127,7 @@ def became_of(part: Sequence[Record], answer: Delivered) -> tuple[Totals, list[t
 
 def lost(record: Record, reason: str) -> Totals:
     """A record that the collector will never have."""
-    one = Count(1, 1)
+    one = counted([record])
     if reason == "expired":
         return Totals(dropped_expired=one)
     return Totals(dropped_oversize=one) if reason == "oversize" else Totals(quarantined=one)

@@ -183,19 +183,25 @@ class Pipeline:
             _log.info("ledger of {name} adds up again", name=self.name)
 
     def _unexplained(self) -> Mapping[str, int]:
-        *others, records = self.forward.journals
-        return unexplained(self.ledger, self.waiting, records, others)
+        frames, records = self.forward.journals
+        folded, in_windows = self.sealing.folded, self.sealing.rollup.requests
+        return unexplained(self.ledger, self.waiting, folded, in_windows, records, frames)
 
     def numbers(self) -> dict[str, Any]:
         """The ledger for `/health`: what came in since start, what became of it since the journal was made.
 
         `error` is by how much they do not add up.
         """
+        frames, records = self.forward.journals
         return {
             **attrs.asdict(self.ledger),
             "waiting": self.waiting,
             "replayed": self.journal.replayed,
-            **self.forward.journals[-1].sums(),
+            **records.sums(),
+            "folded": self.sealing.folded,
+            "in_windows": self.sealing.rollup.requests,
+            "in_frames": frames.entered_since_start.requests,
+            **frames.framed(),
             "error": sum(abs(by) for by in self._unexplained().values()),
         }
 
