@@ -118,12 +118,14 @@ def test_who_fills_the_cap_is_named(tmp_path: Path) -> None:
     pump = Pump()
     store = SqliteStore.open(tmp_path, pump, 7, 0.001)
     opened = Open(store, pump)
-    for project, each in (("shop", 18), ("blog", 2)):
-        more = ({"context": noise[i * 50 :]} for i in range(each))
-        opened.write(*(end(at=NOON - 3 * DAY, project=project, body=body) for body in more))
-    opened.write(frame(NOON - 3 * DAY, project="wiki"), *(end(at=NOON - n * DAY) for n in range(2)))
-    with capturedLogs() as logged:
-        clean(opened)
+    try:
+        for project, each in (("shop", 18), ("blog", 2)):
+            more = ({"context": noise[i * 50 :]} for i in range(each))
+            opened.write(*(end(at=NOON - 3 * DAY, project=project, body=body) for body in more))
+        opened.write(frame(NOON - 3 * DAY, project="wiki"), *(end(at=NOON - n * DAY) for n in range(2)))
+        with capturedLogs() as logged:
+            clean(opened)
+    finally:
+        pump.ask(Deferred.fromCoroutine(store.close()))
     said = [str(formatEvent(event)) for event in logged]
     assert [line for line in said if line.startswith("day 2027-01-12 went early") and "% of it was shop's" in line]
-    pump.ask(Deferred.fromCoroutine(store.close()))
