@@ -150,9 +150,10 @@ def add_request(tables: Tables, request: Request, functions: Sequence[Own], look
             held.max_us = us
         if dimension == "endpoint":
             held.histogram[i] = held.histogram.get(i, 0) + 1
+    known = tables.get("statement", {})
     for use in request.statements:
         use_us = round(use.ms * 1000)
-        held = cell(tables, "statement", use.statement)
+        held = known.get(use.statement) or cell(tables, "statement", use.statement)
         held.requests += 1
         held.executions = (held.executions or 0) + use.n
         held.wall_us += use_us
@@ -186,8 +187,10 @@ def add_functions(tables: Tables, functions: Sequence[Own], spent: Looked, ended
     blocked = spread(round(spent.blocked_s * 1e6), weights) if spent.blocked_s else None
     waiting = spread(round(spent.waiting_s * 1e6), [f.us for f in functions]) if spent.waiting_s else None
     cap = limits.DIMENSION_CAPS["function"]
+    known = tables.get("function", {})
     for rank, function in enumerate(functions):
-        held = cell(tables, "function", function.name if rank < cap else OTHER)
+        name = function.name if rank < cap else OTHER
+        held = known.get(name) or cell(tables, "function", name)
         held.wall_us += function.us
         held.cpu_us += cpu[rank]
         held.queue_us += queue[rank]

@@ -60,7 +60,8 @@ class Links:
         if request.statements:
             group = self._group("endpoint", request.endpoint, "statement")
             for use in request.statements[: limits.LINKS_OF_REQUEST]:
-                self._link(group, use.statement).add(1, use.n, round(use.ms * 1000))
+                link = group.get(use.statement) or self._link(group, use.statement)
+                link.add(1, use.n, round(use.ms * 1000))
 
     def look(self, dimension: str, value: str, endpoint: str, task_us: int, requests: int = 0) -> None:
         """What somebody's request for an endpoint took; `requests` that ended."""
@@ -72,7 +73,8 @@ class Links:
             kept = functions[: limits.LINKS_OF_REQUEST]
             group = self._group("endpoint", endpoint, "function")
             for function, part in zip(kept, spread(task_us, [f.busy_us for f in kept]), strict=True):
-                self._link(group, function.name).add(int(ended), function.calls, part)
+                link = group.get(function.name) or self._link(group, function.name)
+                link.add(int(ended), function.calls, part)
 
     def heaviest(self, kept: dict[str, set[str]], most: int) -> list[tuple[Key, Link]]:
         """Up to `most` of those whose both values a frame keeps; the share among links of their kind decides."""
