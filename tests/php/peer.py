@@ -51,6 +51,8 @@ class Agent:
         self.on_line = on_line
         self.lines: list[dict[str, Any]] = []
         """Every complete line, in the order of arrival."""
+        self.received = b""
+        """Every byte."""
         self.connections: list[list[dict[str, Any]]] = []
         """The lines of each connection."""
         self.torn: list[bytes] = []
@@ -96,6 +98,7 @@ class Agent:
         with connection:
             try:
                 while chunk := connection.recv(1 << 16):
+                    self.received += chunk
                     *lines, pending = (pending + chunk).split(b"\n")
                     for line in lines:
                         self._take(connection, mine, json.loads(line))

@@ -14,6 +14,9 @@ final class Redactor
     const DEEP = '[MAX_DEPTH_EXCEEDED]';
     const CUT = '...[truncated]';
 
+    /** Looked at beyond what is kept of a text. */
+    const AHEAD = 200;
+
     /** Whole words of a name; `_` may be missing between two of them (apiKey, api-key, apikey). */
     const NAMES = [
         'password', 'passwd', 'pwd', 'pass', 'token', 'auth_token', 'access_token', 'refresh_token', 'api_key',
@@ -24,9 +27,23 @@ final class Redactor
     /** Headers whose name does not tell by itself. */
     const HEADERS = ['cookie', 'set-cookie', 'x-api-key', 'x-auth-token', 'proxy-authorization', 'x-csrf-token'];
 
-    /** `name = value`, as in URLs, JSON, PHP and prose; a quoted value is taken to its closing quote. */
-    const PAIR = '/(?:(?<![A-Za-z0-9_])|(?<=%5B))([A-Za-z][\w.\-]{0,60}+)((?:\]|%5D)*+\\\\?["\']?\s*+(?:=>|[=:])\s*+)'
-        . '(\\\\"[^"]*+"?|"(?:[^"\\\\]|\\\\.)*+"?|\'(?:[^\'\\\\]|\\\\.)*+\'?|[^\s"\',;&)\]}#]++)/si';
+    /** Those headers where they stand in a text: to the end of the line. */
+    const HEADER_LINE = '/\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key|x-auth-token|x-csrf-token)'
+        . '(\\\\?["\']?\s*+(?::|=>?)\s*+)[^\r\n"\']{2,}+/i';
+
+    const NUMBERS = '/(?<![0-9])[0-9]{4}([ .+-]?)[0-9]{4}\1[0-9]{4}\1[0-9]{4}(?![0-9])/';
+    const USERS = '#\b([a-z][a-z0-9+.-]{0,30}://)[^/\s"\'?\#]*@#i';
+    const BEARERS = '/\b(Bearer|Basic)[\s+]+[A-Za-z0-9._~+\/=-]{6,}/i';
+
+    /** `name =`, as in URLs, JSON, PHP and prose; with the `_` that PHP makes of a space in the name of a field. */
+    const NAME = '/(?<!\w)(\w[\w.\-]*+(?:\[[^\]\s]{0,40}\]|\])*+)\\\\*+["\']?[\s+_]*+(?:=>|[=:])[\s+]*+/';
+
+    /** What stands behind it: a quoted value to its closing quote, a list to the end of the text. */
+    const VALUE = '/[\s+_]*+(?:(?:array|object)?(?:\([\w\\\\]*+\))?[\s+_]*+[\[{(].*+|\\\\++"[^"]*+"?'
+        . '|"(?:[^"\\\\]|\\\\.)*+"?|\'(?:[^\'\\\\]|\\\\.)*+\'?|[^\s"\',;&)\]}#]++)/Asi';
+
+    /** How often a text may be encoded for a URL: a URL within one within one. */
+    const ENCODED = 4;
 
     private $more;
 
@@ -46,7 +63,11 @@ final class Redactor
     {
         $words = [];
         foreach (array_merge(self::NAMES, $this->more) as $name) {
-            $name = trim(self::words((string) $name), '_');
+            $name = self::words((string) $name);
+            if ($name === null) {
+                return '/^/';
+            }
+            $name = trim($name, '_');
             if ($name !== '') {
                 $words[] = str_replace('_', '_?', preg_quote($name, '/'));
             }
@@ -57,10 +78,13 @@ final class Redactor
     /** Whether a value of this name is a secret. Whole words only: `userPassword` is, `compass` is not. */
     public function tells(string $name): bool
     {
-        $name = substr($name, 0, Limits::KEY);
+        if (strlen($name) > Limits::STRING) {
+            return true;
+        }
         if (!isset($this->judged[$name])) {
             $this->telling = $this->telling === null ? $this->telling() : $this->telling;
-            $found = preg_match($this->telling, self::words($name));
+            $words = self::words($name);
+            $found = $words === null ? false : preg_match($this->telling, $words);
             if (count($this->judged) >= 1000) {
                 $this->judged = [];
             }
@@ -89,14 +113,12 @@ final class Redactor
                 $out[self::CUT] = true;
                 break;
             }
-            if (is_string($key)) {
-                $name = $this->text($key, Limits::KEY);
-                if ($namesOnly || $this->tells($key)) {
-                    $out[$name] = self::MARK;
-                    continue;
-                }
-                $key = $name;
+            $name = is_int($key) ? $this->number($key) : $this->text($key, Limits::KEY);
+            if (is_string($key) && ($namesOnly || $this->tells($key))) {
+                $out[$name] = self::MARK;
+                continue;
             }
+            $key = $name;
             try {
                 if (is_array($value)) {
                     $out[$key] = $depth >= Limits::DEPTH
@@ -118,55 +140,88 @@ final class Redactor
             return $this->text($value);
         }
         if (is_int($value)) {
-            // A card typed into a number field.
-            return strlen((string) abs($value)) === 16 ? self::CARD : $value;
+            return $this->number($value);
         }
         if ($value === null || is_bool($value)) {
             return $value;
         }
         if (is_float($value)) {
-            return is_finite($value) ? $value : (string) $value;
+            return is_finite($value) ? $this->number($value) : (string) $value;
         }
         // Never the object's own __toString() or jsonSerialize(): that would be the application's code.
         return is_object($value) ? 'object ' . get_class($value) : gettype($value);
+    }
+
+    /** A card typed into a number field, as a number, or taken for the name of a field by PHP. */
+    private function number($value)
+    {
+        return abs($value) >= 1e15 && abs($value) < 1e16 ? self::CARD : $value;
     }
 
     /** One string without secrets, at most $most bytes and the mark that it was cut. */
     public function text(string $text, int $most = Limits::STRING): string
     {
         // Redact first, then cut: a card cut in half would no longer look like one.
-        $out = substr($text, 0, $most + 200);
-        if (preg_match('/[0-9=:]/', $out) === 1) {
-            $out = preg_replace(
-                [
-                    '/(?<![0-9])[0-9]{4}([ .-]?)[0-9]{4}\1[0-9]{4}\1[0-9]{4}(?![0-9])/',
-                    '#\b([a-z][a-z0-9+.-]{0,30}://)[^/\s@"\']*+@#i',
-                    '/\b(Bearer|Basic)\s+[A-Za-z0-9._~+\/=-]{6,}/i',
-                ],
-                [self::CARD, '$1' . self::MARK . '@', '$1 ' . self::MARK],
-                $out
-            );
-            if ($out !== null) {
-                $out = preg_replace_callback(self::PAIR, [$this, 'pair'], $out);
-            }
+        $window = $most + self::AHEAD;
+        $out = substr($text, 0, $window);
+        if (preg_match('/[0-9=:%]/', $out) !== 0) {
+            $out = $this->decoded($out);
             if ($out === null) {
                 return self::MARK;
             }
-        } elseif (preg_match('/\b(Bearer|Basic)\s/i', $out) === 1) {
+        } elseif (preg_match('/\b(Bearer|Basic)\s/i', $out) !== 0) {
             return self::MARK;
+        }
+        if (strlen($text) > $window) {
+            // What was cut off within its last bytes may be half a secret, and the marks may have moved it forward.
+            $out = substr($out, 0, -self::AHEAD);
         }
         return strlen($text) > $most || strlen($out) > $most + 20 ? substr($out, 0, $most) . self::CUT : $out;
     }
 
-    /** For preg_replace_callback only. */
-    public function pair(array $found): string
+    /** A text without secrets, decoded as often as one was found by that; null where it fails. */
+    private function decoded(string $text): ?string
     {
-        if (!$this->tells($found[1])) {
-            // What stands in the value may be a pair itself: `url=/x?token=1`, `{"a":{"otp":1}}`.
-            $inner = preg_replace_callback(self::PAIR, [$this, 'pair'], $found[3]);
-            return $found[1] . $found[2] . ($inner === null ? self::MARK : $inner);
+        $out = $plain = $this->clean($text);
+        for ($i = 0; $i < self::ENCODED && $plain !== null && strpos($plain, '%') !== false; $i++) {
+            $next = rawurldecode($plain);
+            $plain = $this->clean($next);
+            if ($plain !== $next) {
+                $out = $plain;
+            }
         }
-        return $found[1] . $found[2] . self::MARK;
+        return $out;
+    }
+
+    private function clean(string $text): ?string
+    {
+        $marks = [self::CARD, '$1' . self::MARK . '@', '$1 ' . self::MARK, '$1$2' . self::MARK];
+        $out = preg_replace([self::NUMBERS, self::USERS, self::BEARERS, self::HEADER_LINE], $marks, $text);
+        return $out === null ? null : $this->pairs($out);
+    }
+
+    /** A text without the values of telling names in it; null where that fails. */
+    private function pairs(string $text): ?string
+    {
+        $out = '';
+        $at = 0;
+        while (($found = preg_match(self::NAME, $text, $name, PREG_OFFSET_CAPTURE, $at)) === 1) {
+            $end = $name[0][1] + strlen($name[0][0]);
+            $out .= substr($text, $at, $end - $at);
+            $at = $end;
+            // With what stands in brackets: `user[password]`. Else its value may be a pair itself.
+            if ($this->tells($name[1][0])) {
+                $taken = preg_match(self::VALUE, $text, $value, 0, $at);
+                if ($taken === false) {
+                    return null;
+                }
+                if ($taken === 1) {
+                    $out .= self::MARK;
+                    $at += strlen($value[0]);
+                }
+            }
+        }
+        return $found === false ? null : $out . substr($text, $at);
     }
 
     /** Headers as they may be sent: name => value. */
@@ -174,17 +229,16 @@ final class Redactor
     {
         $out = [];
         foreach (array_slice($headers, 0, 100, true) as $name => $value) {
-            $name = substr((string) $name, 0, Limits::KEY);
-            $lower = strtolower($name);
+            $lower = strtolower((string) $name);
             $value = (string) $value;
-            if ($capture === 'names' || in_array($lower, self::HEADERS, true) || $this->tells($name)) {
+            if ($capture === 'names' || in_array($lower, self::HEADERS, true) || $this->tells((string) $name)) {
                 $value = self::MARK;
             } elseif ($lower === 'referer' || $lower === 'location') {
                 $value = $this->text(self::withoutQuery($value), Limits::HEADER);
             } else {
                 $value = $this->text($value, Limits::HEADER);
             }
-            $out[$name] = $value;
+            $out[$this->text((string) $name, Limits::KEY)] = $value;
         }
         return $out;
     }
@@ -250,14 +304,11 @@ final class Redactor
         return $at === false ? $url : substr($url, 0, $at) . '?' . self::MARK;
     }
 
-    /** `X-CSRFToken`, `apiKey2` as `x_csrf_token`, `api_key_`. */
-    private static function words(string $name): string
+    /** `X-CSRFToken`, `apiKey2` as `x_csrf_token`, `api_key_`; null where that fails. */
+    private static function words(string $name): ?string
     {
-        $apart = preg_replace(
-            ['/(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])/', '/[^A-Za-z]+/'],
-            '_',
-            substr($name, 0, Limits::KEY)
-        );
-        return strtolower((string) $apart);
+        $patterns = ['/(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])/', '/[^A-Za-z]+/'];
+        $apart = preg_replace($patterns, '_', $name);
+        return $apart === null ? null : strtolower($apart);
     }
 }
