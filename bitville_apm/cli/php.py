@@ -26,7 +26,7 @@ from bitville_apm.cli import php_settings
 from bitville_apm.cli.php_settings import Refused
 
 SOURCE = Path(bitville_apm.__file__).parent / "php"
-STUB, LISTENER, CHAIN, OFF = "prepend.php", "listener.php", "chain.php", "off"
+STUB, LISTENER, CHAIN, COMPAT, OFF = "prepend.php", "listener.php", "chain.php", "compat.php", "off"
 STUB_MARK = "The stub for auto_prepend_file. Upgrades never touch it."
 CLASSES = "/src/begin.php"
 """How listener.php names what it loads; an installed one names a file of those classes."""
@@ -221,6 +221,7 @@ def copy_to(folder: Path, stub: bool) -> None:
     # The listener after what it names. OPcache may show pools the one before for some seconds.
     for kind, text in texts.items():
         put(folder / f"{kind}-{name}.php", text)
+    put(folder / COMPAT, (SOURCE / COMPAT).read_text())
     put(current, listener.replace(CLASSES, f"/{client}"))
     if stub or not (folder / STUB).exists():
         put(folder / STUB, (SOURCE / STUB).read_text())
@@ -293,7 +294,7 @@ def _uninstall(given: argparse.Namespace) -> int:
             f"auto_prepend_file still names it in {places}: without it PHP answers every page with nothing. Take that "
             f"line out{back}, reload PHP-FPM, then uninstall"
         )
-    for path in (folder / LISTENER, *versioned(folder), folder / OFF):
+    for path in (folder / LISTENER, *versioned(folder), folder / COMPAT, folder / OFF):
         path.unlink(missing_ok=True)
     lines = [f"The client in {folder} is removed."]
     if given.stub:

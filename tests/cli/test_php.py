@@ -59,11 +59,13 @@ def test_install(etc: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> N
     names = sorted(path.name for path in home.iterdir())
     assert [re.sub(r"-[0-9a-f]{12}\.", "-*.", name) for name in names] == [
         "client-*.php",
+        "compat.php",
         "doctrine-*.php",
         "listener.php",
         "mediawiki-*.php",
         "prepend.php",
         "rest-*.php",
+        "symfony-*.php",
     ]
     assert {stat.S_IMODE(path.stat().st_mode) for path in home.iterdir()} == {0o644}
     assert stat.S_IMODE(home.stat().st_mode) == 0o755
