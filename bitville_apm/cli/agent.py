@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import socket
 import sys
 import time
@@ -12,11 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bitville_apm import config, limits
+from bitville_apm import limits
 from bitville_apm.agent.control import CONTROL
-from bitville_apm.cli import keyring
-
-DEFAULT_CONFIG = Path("/etc/bitville-apm/agent.ini")
+from bitville_apm.cli import inis, keyring
 
 
 class NoAnswer(Exception):
@@ -38,19 +35,13 @@ def add_to(commands: Any) -> None:
         ("reset-breaker", _reset, "close the circuit breaker and send at once"),
     ):
         action = actions.add_parser(name, help=help_)
-        action.add_argument(
-            "--config", type=Path, metavar="FILE", help=f"agent.ini (default: {DEFAULT_CONFIG} if it is there)"
-        )
-        action.add_argument("--json", action="store_true", help="print JSON, for programs")
+        inis.add_options(action, "agent.ini")
         action.set_defaults(run=_told, action=name, tell=run)
 
 
 def _told(given: argparse.Namespace) -> int:
-    path: Path | None = given.config
-    if path is None and DEFAULT_CONFIG.exists():
-        path = DEFAULT_CONFIG
     try:
-        code: int = given.tell(given, config.read_agent(path, os.environ).agent.state / CONTROL)
+        code: int = given.tell(given, inis.agent(given).agent.state / CONTROL)
     except NoAnswer as error:
         problem = f"agent: {error}"
     except Declined as error:

@@ -8,7 +8,7 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
-from bitville_apm.cli import keyring
+from bitville_apm.cli import inis, keyring
 from bitville_apm.store.interface import NoSpace
 from bitville_apm.store.sqlite import backup
 from bitville_apm.store.sqlite.files import StoreError
@@ -23,12 +23,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "To restore: stop the collector, put the files of one folder into an empty data directory, start it.",
     )
     parser.add_argument("--to", type=Path, metavar="DIR", help=f"where (default: {backup.FOLDER}/ in [collector] data)")
-    keyring.add_options(parser)
+    inis.add_options(parser, "collector.ini")
     parser.set_defaults(run=_run)
 
 
 def _run(given: argparse.Namespace) -> int:
-    settings = keyring.read(given)
+    settings = inis.collector(given)
     data = settings.collector.data
     with keyring.opened(settings):
         pass  # says so where no collector has run, or somebody else's

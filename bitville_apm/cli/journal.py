@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,13 +15,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from bitville_apm import config, limits
+from bitville_apm import limits
 from bitville_apm.agent import survey
 from bitville_apm.agent.segment import Record
 from bitville_apm.agent.survey import Survey
 from bitville_apm.agent.transmitter import Delivered, Failed, Transmitter, trust
-from bitville_apm.cli import keyring
-from bitville_apm.cli.agent import DEFAULT_CONFIG
+from bitville_apm.cli import inis, keyring
 from bitville_apm.config import AgentConfig
 from bitville_apm.ini import ConfigError
 
@@ -44,19 +42,13 @@ def add_to(commands: Any) -> None:
     replay.add_argument("--section", metavar="NAME", help="send with the key of [php NAME] instead of [collector]'s")
     replay.set_defaults(act=_replay)
     for action in actions.choices.values():
-        action.add_argument(
-            "--config", type=Path, metavar="FILE", help=f"agent.ini (default: {DEFAULT_CONFIG} if it is there)"
-        )
-        action.add_argument("--json", action="store_true", help="print JSON, for programs")
+        inis.add_options(action, "agent.ini")
         action.set_defaults(run=_run)
 
 
 def _run(given: argparse.Namespace) -> int:
-    path: Path | None = given.config
-    if path is None and DEFAULT_CONFIG.exists():
-        path = DEFAULT_CONFIG
     try:
-        code: int = given.act(given, config.read_agent(path, os.environ))
+        code: int = given.act(given, inis.agent(given))
     except PermissionError:
         raise
     except (OSError, ValueError) as error:

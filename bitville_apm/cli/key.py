@@ -8,7 +8,7 @@ import re
 import sys
 from typing import Any
 
-from bitville_apm.cli import keyring
+from bitville_apm.cli import inis, keyring
 from bitville_apm.collector import auth
 
 
@@ -18,9 +18,7 @@ def add_to(commands: Any) -> None:
     actions = key.add_subparsers(metavar="ACTION", required=True)
 
     new = actions.add_parser("new", help="make a key; it is printed once, alone on the last line")
-    new.add_argument(
-        "--project", required=True, type=project, help="what is sent with the key belongs to this project"
-    )
+    new.add_argument("--project", required=True, type=project, help="what is sent with the key belongs to this project")
     new.add_argument(
         "--scope",
         type=_scopes,
@@ -28,16 +26,16 @@ def add_to(commands: Any) -> None:
         help="what it may do: ingest, read, admin, separated by commas (default: ingest)",
     )
     new.add_argument("--days", type=_days, metavar="N", help="how long it is valid (default: until revoked)")
-    keyring.add_options(new)
+    inis.add_options(new, "collector.ini")
     new.set_defaults(run=_new)
 
     listing = actions.add_parser("list", help="all keys; the secrets themselves are not kept")
-    keyring.add_options(listing)
+    inis.add_options(listing, "collector.ini")
     listing.set_defaults(run=_list)
 
     revoke = actions.add_parser("revoke", help="end a key; a running collector refuses it within a second")
     revoke.add_argument("id", help="the key's id, the middle part of bv_<id>_<secret>")
-    keyring.add_options(revoke)
+    inis.add_options(revoke, "collector.ini")
     revoke.set_defaults(run=_revoke)
 
 
@@ -66,7 +64,7 @@ def _days(text: str) -> float:
 def _new(given: argparse.Namespace) -> int:
     key, now = auth.new_key(), keyring.now()
     expires = None if given.days is None else now + given.days * 86_400
-    with keyring.opened(keyring.read(given)) as main:
+    with keyring.opened(inis.collector(given)) as main:
         main.add_key(key.id, key.hash, given.project, given.scope, now, expires)
     if given.json:
         told = {"id": key.id, "key": key.text, "project": given.project, "scopes": given.scope, "expires": expires}
@@ -80,14 +78,14 @@ def _new(given: argparse.Namespace) -> int:
 
 
 def _list(given: argparse.Namespace) -> int:
-    with keyring.opened(keyring.read(given)) as main:
+    with keyring.opened(inis.collector(given)) as main:
         keyring.show(main.keys(), ("id", "project", "scopes", "created", "expires", "revoked"), given.json)
     return 0
 
 
 def _revoke(given: argparse.Namespace) -> int:
     id = auth.parts_of(given.id)
-    with keyring.opened(keyring.read(given)) as main:
+    with keyring.opened(inis.collector(given)) as main:
         known = main.revoke_key(id[0] if id else given.id, keyring.now())
     if not known:
         print(f"bitville: there is no key {given.id!r}; bitville key list shows them", file=sys.stderr)

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
-from bitville_apm import config
 from bitville_apm.config import CollectorConfig
 from bitville_apm.ini import ConfigError
 from bitville_apm.store.sqlite import Main
-
-DEFAULT_CONFIG = Path("/etc/bitville-apm/collector.ini")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of every command that asks the collector's files."""
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help=f"collector.ini (default: {DEFAULT_CONFIG} if it is there)",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-
-
-def read(given: argparse.Namespace) -> CollectorConfig:
-    """The collector's configuration as the daemon would read it."""
-    path: Path | None = given.config
-    if path is None and DEFAULT_CONFIG.exists():
-        path = DEFAULT_CONFIG
-    return config.read_collector(path, os.environ)
 
 
 @contextlib.contextmanager

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from bitville_apm import config, limits
+from bitville_apm import limits
 from bitville_apm.agent.control import CONTROL
-from bitville_apm.cli.agent import DEFAULT_CONFIG, Declined, NoAnswer, ask
+from bitville_apm.cli import inis
+from bitville_apm.cli.agent import Declined, NoAnswer, ask
 
 _STATES = {
     "R": "running",
@@ -31,19 +30,13 @@ def add_to(commands: Any) -> None:
     """The command."""
     top = commands.add_parser("top", help="the requests that run right now, the oldest first")
     top.add_argument("--live", action="store_true", required=True, help="ask the agent of this machine")
-    top.add_argument(
-        "--config", type=Path, metavar="FILE", help=f"agent.ini (default: {DEFAULT_CONFIG} if it is there)"
-    )
-    top.add_argument("--json", action="store_true", help="print JSON, for programs; times in seconds")
+    inis.add_options(top, "agent.ini")
     top.set_defaults(run=_run)
 
 
 def _run(given: argparse.Namespace) -> int:
-    path: Path | None = given.config
-    if path is None and DEFAULT_CONFIG.exists():
-        path = DEFAULT_CONFIG
     try:
-        told = ask(config.read_agent(path, os.environ).agent.state / CONTROL, "live", limits.CONTROL_S)
+        told = ask(inis.agent(given).agent.state / CONTROL, "live", limits.CONTROL_S)
     except (NoAnswer, Declined) as error:
         print(f"bitville: agent: {error}", file=sys.stderr)
         return 1

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from bitville_apm import limits
-from bitville_apm.cli import keyring
+from bitville_apm.cli import inis, keyring
 from bitville_apm.cli.key import project
 from bitville_apm.collector import auth, passwords
 from bitville_apm.config import CollectorConfig
@@ -26,28 +26,28 @@ def add_to(commands: Any) -> None:
     add.add_argument("name", type=_name, help="what they log in as")
     add.add_argument("--role", choices=sorted(auth.ROLES), default="viewer", help="default: viewer")
     add.add_argument("--projects", type=_projects, metavar="A,B", help="what they may see (default: everything)")
-    keyring.add_options(add)
+    inis.add_options(add, "collector.ini")
     add.set_defaults(run=_add)
 
     password = actions.add_parser(
         "password", help="set a user's password: asked for twice, or one line of standard input; ends their sessions"
     )
     password.add_argument("name")
-    keyring.add_options(password)
+    inis.add_options(password, "collector.ini")
     password.set_defaults(run=_password)
 
     link = actions.add_parser("link", help="print a new link that logs a user in, once; alone on the last line")
     link.add_argument("name", nargs="?", default="admin", help="the user (default: admin)")
-    keyring.add_options(link)
+    inis.add_options(link, "collector.ini")
     link.set_defaults(run=_link)
 
     remove = actions.add_parser("remove", help="remove a user; their sessions and links end at once")
     remove.add_argument("name")
-    keyring.add_options(remove)
+    inis.add_options(remove, "collector.ini")
     remove.set_defaults(run=_remove)
 
     listing = actions.add_parser("list", help="all users")
-    keyring.add_options(listing)
+    inis.add_options(listing, "collector.ini")
     listing.set_defaults(run=_list)
 
 
@@ -62,7 +62,7 @@ def _projects(text: str) -> str:
 
 
 def _add(given: argparse.Namespace) -> int:
-    settings = keyring.read(given)
+    settings = inis.collector(given)
     with keyring.opened(settings) as main:
         if main.user(given.name) is not None:
             print(f"bitville: there is a user {given.name!r} already", file=sys.stderr)
@@ -78,7 +78,7 @@ def _add(given: argparse.Namespace) -> int:
 
 
 def _password(given: argparse.Namespace) -> int:
-    with keyring.opened(keyring.read(given)) as main:
+    with keyring.opened(inis.collector(given)) as main:
         if main.user(given.name) is None:
             return _unknown(given.name)
         text = _asked()
@@ -107,7 +107,7 @@ def _asked() -> str | None:
 
 
 def _link(given: argparse.Namespace) -> int:
-    settings = keyring.read(given)
+    settings = inis.collector(given)
     with keyring.opened(settings) as main:
         if main.user(given.name) is None:
             return _unknown(given.name)
@@ -117,7 +117,7 @@ def _link(given: argparse.Namespace) -> int:
 
 
 def _remove(given: argparse.Namespace) -> int:
-    with keyring.opened(keyring.read(given)) as main:
+    with keyring.opened(inis.collector(given)) as main:
         users = main.users()
         if not any(user["name"] == given.name for user in users):
             return _unknown(given.name)
@@ -130,7 +130,7 @@ def _remove(given: argparse.Namespace) -> int:
 
 
 def _list(given: argparse.Namespace) -> int:
-    with keyring.opened(keyring.read(given)) as main:
+    with keyring.opened(inis.collector(given)) as main:
         rows = [
             {**row, "projects": row["projects"] or "all", "password": "yes" if row["password"] else "no"}
             for row in main.users()
