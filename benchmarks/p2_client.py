@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bitville_apm.cli import php
+from bitville_apm.cli import php_files
 from tests.php.peer import Agent, Fpm, Site
 
 REQUESTS = 1500
@@ -37,7 +37,7 @@ echo json_encode([($bv[1] - $bv[0]) / 1e3, ($bv[3] - $bv[2]) / 1e3, PHP_VERSION]
 def pool() -> Iterator[tuple[Fpm, Site]]:
     """One worker, so that a hung agent's deadlines are seen one after another."""
     with tempfile.TemporaryDirectory(prefix="bv") as root, tempfile.TemporaryDirectory(prefix="bv") as home:
-        php.copy_to(Path(home) / "client", stub=False)
+        php_files.copy_to(Path(home) / "client", stub=False)
         measure = Path(home) / "measure.php"
         measure.write_text(PREPEND % str(Path(home) / "client" / "prepend.php"))
         site = Site(Path(root))

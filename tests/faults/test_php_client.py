@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from bitville_apm.cli import php
+from bitville_apm.cli import php_files
 from tests.agent import rig
 from tests.php import fuzz
 from tests.php.peer import PHP, STUB, Fpm, Site, fpm_binary
@@ -274,11 +274,11 @@ def test_client_files_change_under_traffic(
     """Row 34, PHP-17: upgrades, removal, files copied over by hand, off and on: 0 failed pages; the chain goes on."""
     home, source = site.root / "home", site.root / "source"
     shutil.copytree(PHP, source, ignore=shutil.ignore_patterns("off"))
-    monkeypatch.setattr(php, "SOURCE", source)
+    monkeypatch.setattr(php_files, "SOURCE", source)
     if how == "overwritten":
         shutil.copytree(source, home)
     else:
-        php.copy_to(home, stub=False)
+        php_files.copy_to(home, stub=False)
     foreign = site.script("$chained = 42;", "foreign.php")
     (home / "chain.php").write_text(f"<?php\nrequire '{foreign}';\n")
     limits = source / "src" / "Limits.php"
@@ -288,7 +288,7 @@ def test_client_files_change_under_traffic(
     def change(turn: int) -> None:
         if how == "upgraded":
             limits.write_text(text + f"// version {turn}\n")
-            php.copy_to(home, stub=False)
+            php_files.copy_to(home, stub=False)
         elif how == "removed":
             for path, code in kept.items():
                 path.unlink() if turn % 2 == 0 else path.write_text(code)

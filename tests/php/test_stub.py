@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bitville_apm.cli.php import copy_to
+from bitville_apm.cli.php_files import copy_to
 from tests.php.peer import LISTENER, PHP, Fpm, Site, base_options, eventually
 from tests.tools import lacking
 
