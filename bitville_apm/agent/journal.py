@@ -77,6 +77,7 @@ class Journal:
     _books: Books = attrs.Factory(Books)
     _opening: DeferredLock = attrs.Factory(DeferredLock)
     _reading: DeferredLock = attrs.Factory(DeferredLock)
+    _syncing: DeferredLock = attrs.Factory(DeferredLock)
     _failures: dict[str, str] = attrs.Factory(dict)
     _waiting: list[_Waiting] = attrs.Factory(list)
     _writing_since: float | None = None
@@ -245,9 +246,11 @@ class Journal:
 
     def _tick(self) -> None:
         if not self.opened:
+            if self._opening.locked:
+                return
             Deferred.fromCoroutine(self._opened()).addErrback(lambda f: self._failed("open", f.value))
             return
-        if self._durable < self.written:
+        if self._durable < self.written and not self._syncing.locked:
             Deferred.fromCoroutine(self.sync()).addErrback(lambda f: self._failed("fsync", f.value))
         if self.clock.seconds() >= self._bounds_at:
             self._bounds_at = self.clock.seconds() + limits.JOURNAL_LOOK_S
@@ -258,7 +261,7 @@ class Journal:
     async def sync(self) -> None:
         """Make durable what is written. Raises `OSError`."""
         if self.opened and self._durable < self.written:
-            through = await self.run(self.disk.sync)
+            through: Place = await self._syncing.run(self.run, self.disk.sync)
             self._failures.pop("fsync", None)
             self._durable = max(self._durable, through)
             self.on_durable()
