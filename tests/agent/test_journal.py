@@ -497,3 +497,21 @@ def test_the_ids_of_the_last_fifteen_minutes_are_known_at_start(tmp_path: Path) 
     known = UnreadAcks(rig.recent)
     assert known.knows(young.id, 0.0)
     assert not known.knows(old.id, 0.0)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_died_request_may_still_end(tmp_path: Path, damaged: bool) -> None:
+    """wire.md 5: the end of a request that was called died before a restart comes from the spool, and is taken."""
+    rig = Rig(tmp_path / "j")
+    died, ended = (Entry(kind, str(uuid.uuid4()), 1_795_231_261_000, b"{}") for kind in ("died", "end"))
+    for each in (Entry("end", str(uuid.uuid4()), 1_795_231_260_000, b"{}"), died, ended):
+        rig.journal.append(each)
+        rig.clock.advance(0)
+    if damaged:
+        (segment,) = (tmp_path / "j").glob("*.segment")
+        with segment.open("r+b") as file:
+            file.seek(HEADER_BYTES + 20)
+            file.write(b"\xff")
+    known = UnreadAcks(rig.again().recent)
+    assert not known.knows(died.id, 0.0)
+    assert known.knows(ended.id, 0.0)
