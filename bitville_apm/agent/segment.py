@@ -215,7 +215,8 @@ def encoded(entry: Entry, run: int, sequence: int, before: Count, part: int = 0)
 def ids(data: bytes, run: int) -> Iterator[tuple[int, int]]:
     """When the records of a segment came (unix ms), and the first halves of their ids. Payloads are not looked at.
 
-    Those of died requests are left out: their end may still come, and is no second one. Four times as fast as `walk`, which goes on where damage begins: a start wants many of them.
+    Those of died requests are left out: their end may still come, and is no second one. Four times as fast as `walk`,
+    which goes on where damage begins: a start wants many of them.
     """
     unpack, check, crc, view = _ID.unpack_from, _CRC.unpack_from, zlib.crc32, memoryview(data)
     position, size = HEADER_BYTES, len(data)
