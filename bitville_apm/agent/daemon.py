@@ -230,8 +230,6 @@ class AgentService(Service):
         """Come to rest: nothing is lost, nobody is refused, clients wait. None when the agent was told to end."""
         if self._ended:
             return None
-        if self._ended:
-            return None
         self._suspending = True
         self._stop_loops()
         for spool in self.spools:
