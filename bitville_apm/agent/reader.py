@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from bitville_apm.agent import recovery, segment
 from bitville_apm.agent.recovery import Segment
-from bitville_apm.agent.segment import HEADER_BYTES, LOCAL, Place, Record
+from bitville_apm.agent.segment import LOCAL, Place, Record
 from bitville_apm.agent.totals import Count
 
 
@@ -69,7 +69,7 @@ class Reader:
         base = self._offset if resumed else 0
         data = recovery.contents(file.path, base)
         last = max(after, file.start)
-        for _, end, what in segment.walk(data, file.run, 0 if resumed else HEADER_BYTES, closed=closed):
+        for _, end, what in segment.walk(data, file.run, 0 if resumed else None, closed=closed):
             if isinstance(what, Record) and what.place > last:
                 last = what.place
                 yield what

@@ -219,7 +219,7 @@ def ids(data: bytes, run: int) -> Iterator[tuple[int, int]]:
     which goes on where damage begins: a start wants many of them.
     """
     unpack, check, crc, view = _ID.unpack_from, _CRC.unpack_from, zlib.crc32, memoryview(data)
-    position, size = HEADER_BYTES, len(data)
+    position, size = _beginning(data), len(data)
     while position < size:
         if position + HEAD_BYTES > size or check(data, position + _HEAD.size)[0] != crc(
             view[position : position + _HEAD.size]
@@ -238,13 +238,19 @@ Piece = tuple[int, int, Record | Damage | Torn]
 """What is in a segment, and from which offset to which."""
 
 
-def walk(data: bytes, run: int, position: int = HEADER_BYTES, *, closed: bool = False) -> Iterator[Piece]:
-    """What is in a segment of `run` from an offset on; a torn tail comes last.
+def _beginning(data: bytes) -> int:
+    """Where the records of a segment begin: where a damaged header has not its length, with the first magic."""
+    found = -1 if decoded_header(data) is not None else data.find(_MAGIC)
+    return HEADER_BYTES if found < 0 else found
+
+
+def walk(data: bytes, run: int, position: int | None = None, *, closed: bool = False) -> Iterator[Piece]:
+    """What is in a segment of `run`, or behind an offset in it; a torn tail comes last.
 
     `closed`: the run went on in another segment, so that a group at its end was whole once.
     """
     held: list[Piece] = []
-    for piece in _pieces(data, run, position):
+    for piece in _pieces(data, run, _beginning(data) if position is None else position):
         what = piece[2]
         if isinstance(what, Record) and not what.part:
             yield from held
