@@ -114,7 +114,9 @@ def test_an_open_breaker_sends_one_probe_of_one_item(tmp_path: Path, collector: 
         collector.behaviour = lambda items: None
         agent.start()
         rig.wait_until(lambda: len(collector.order) == len(ids))
-        assert collector.batches[:3] == [1, 1, 199]
+        # The probe is the first record, or a frame where a window ended meanwhile: frames go first.
+        assert collector.batches[:3] in ([1, 1, 199], [1, 200])
+        assert collector.frames or len(collector.batches) == 3
         assert collector.order == ids
         assert breaker(agent)["state"] == "closed"
         balanced(agent)

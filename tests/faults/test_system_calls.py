@@ -70,11 +70,14 @@ class Round:
             judge.balanced(self.agent)
         if self.agent.stop() != 0:
             self.tended()
+            # It reads back what no frame counts yet; one told to stop before that leaves it to the next start.
+            wait_until(lambda: self._counted().total() >= self.script.tally.requests, 30, "folded again and sent")
             assert self.agent.stop() == 0
         judge.stored_once(self.script.tally, judge.whole(self.collector.items.values()))
-        judge.counted_once(
-            self.script.tally, judge.counted([*self.collector.items.values(), *self.collector.frames.values()])
-        )
+        judge.counted_once(self.script.tally, self._counted())
+
+    def _counted(self) -> Counter[str]:
+        return judge.counted([*self.collector.items.values(), *self.collector.frames.values()])
 
 
 @contextlib.contextmanager

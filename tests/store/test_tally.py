@@ -256,4 +256,4 @@ def test_rolls_are_what_the_senders_counted(tmp_path: Path) -> None:
         for thread in all_send(hosts, drawn(late=True)):
             thread.join()
         compared()
-        assert min(host.again for host in hosts) > 3
+        assert min(host.again for host in hosts) > 0
