@@ -16,7 +16,8 @@ from tests.faults.tools.counts import say
 from tests.faults.tools.judge import balanced, stored_once
 
 
-@pytest.mark.parametrize("seconds", [2, pytest.param(30, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("seconds", [2, 30])
 def test_what_was_spooled_while_it_hung_is_imported_once(tmp_path: Path, seconds: int) -> None:
     """Row 19, I1, wire.md 4: a stopped agent finds two copies of most records when it goes on, one in its socket and
     one in the spool, since nobody saw an ack: each is journalled once and sent once, and the spool is empty.
