@@ -16,6 +16,7 @@ final class Client
     private static $registered = false;
     private static $thrown;
     private static $complete = false;
+    private static $tried = false;
 
     /**
      * Begins the request of this process.
@@ -56,7 +57,9 @@ final class Client
     /** Loads what a request does not need at once; false where it is missing. */
     public static function rest(): bool
     {
-        if (!self::$complete) {
+        // Once: files that are being copied over may fail half way, and no class can be declared a second time.
+        if (!self::$tried) {
+            self::$tried = true;
             self::$complete = (include self::REST) === true;
         }
         return self::$complete;
