@@ -7,6 +7,7 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,12 @@ def test_what_was_spooled_while_it_hung_is_imported_once(tmp_path: Path, seconds
     """
     collector = rig.Collector()
     places: dict[str, set[int]] = {}
-    collector.behaviour = lambda items: [places.setdefault(i["id"], set()).add(i["seq"][1]) for i in items] and None
+
+    def noted(items: list[dict[str, Any]]) -> None:
+        for item in items:
+            places.setdefault(item["id"], set()).add(item["seq"][1])
+
+    collector.behaviour = noted
     agent = rig.Agent(tmp_path / "a", collector.url)
     try:
         agent.start()
