@@ -80,6 +80,8 @@ class DatagramTests(SourceCase):
         await passing(lambda: self.source.in_flight.waiting == 1)
         self.send(end_line(id_))
         await passing(lambda: self.source.in_flight.waiting == 0)
+        assert (self.source.in_flight.died, self.source.in_flight.end_lost) == (0, 0)
+        assert await self.records() == [id_]
 
     async def test_what_is_no_record_is_counted_and_kept(self) -> None:
         """Rubbish is refused as it is from a connection, a begin belongs to one, too long a line is cut."""
