@@ -163,6 +163,32 @@ class BackedUp(Struct, frozen=True, kw_only=True):
     files: dict[str, int]
 
 
+class Spike(Struct, frozen=True, kw_only=True):
+    """A spike of one project on one or several hosts, as it is kept; times are unix seconds.
+
+    `id` is its permanent link. `end` is None while it lasts, `level` and `baseline` are load units of `measure` at its
+    worst and before. `signature` is the same for spikes of the same cause. `report` is the JSON of
+    `analysis.report.Report`, `revision` how often it was written.
+    """
+
+    id: str
+    project: str
+    hosts: list[str]
+    opened: float
+    onset: float
+    peak: float
+    end: float | None
+    measure: str
+    level: float
+    baseline: float
+    kind: str
+    verdict: str
+    provisional: bool
+    signature: str
+    revision: int
+    report: bytes
+
+
 class IStore(Interface):
     """See the module. A question that takes too long fails with `TooSlow`."""
 

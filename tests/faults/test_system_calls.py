@@ -48,15 +48,17 @@ class Round:
 
     def tended(self) -> bool:
         """See to it that somebody lives."""
-        agent = self.agent
-        assert agent.child is not None
-        if agent.child.exitcode is not None:
-            assert agent.trace, "an heir died by itself"
-            agent.trace = ()
-            began = time.monotonic()
-            agent.start()
-            self.starts.append(time.monotonic() - began)
+        assert self.agent.child is not None
+        if self.agent.child.exitcode is not None:
+            assert self.agent.trace, "an heir died by itself"
+            self.agent.trace = ()
+            self._start()
         return True
+
+    def _start(self) -> None:
+        began = time.monotonic()
+        self.agent.start()
+        self.starts.append(time.monotonic() - began)
 
     def _imported(self) -> bool:
         spool = self.agent.spool
@@ -68,13 +70,20 @@ class Round:
         wait_until(self._imported, 30, "spool imported")
         if not self.agent.trace:
             judge.balanced(self.agent)
-        if self.agent.stop() != 0:
-            self.tended()
-            # It reads back what no frame counts yet; one told to stop before that leaves it to the next start.
-            wait_until(lambda: self._counted().total() >= self.script.tally.requests, 30, "folded again and sent")
+        stopped = self.agent.stop()
+        assert stopped == 0 or self.agent.trace, "an heir died by itself"
+        if stopped != 0 or not self._all_counted():
+            # Killed while it stopped, or an heir told to stop before it had read back what no frame counts yet: that
+            # is left to the next start.
+            self.agent.trace = ()
+            self._start()
+            wait_until(self._all_counted, 30, "folded again and sent")
             assert self.agent.stop() == 0
         judge.stored_once(self.script.tally, judge.whole(self.collector.items.values()))
         judge.counted_once(self.script.tally, self._counted())
+
+    def _all_counted(self) -> bool:
+        return self._counted().total() >= self.script.tally.requests
 
     def _counted(self) -> Counter[str]:
         return judge.counted([*self.collector.items.values(), *self.collector.frames.values()])
