@@ -49,7 +49,7 @@ class Factor(Struct, frozen=True, kw_only=True):
 
 
 class Cause(Struct, frozen=True, kw_only=True):
-    """One story: its strongest value, and the whole chain in `story` (client → endpoint → function → statement → blocker).
+    """One story: its strongest value, and the chain in `story` (client → endpoint → function → statement → blocker).
 
     `share` is the part of the rise it explains, `lift` its share of all now over its share before (None: it was not
     there before).
