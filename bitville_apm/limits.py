@@ -275,6 +275,8 @@ DAYS_MOST = 366
 CLEANUP_S = 3600.0
 """Between two looks for days whose time is over."""
 HOURS_KEPT_DAYS = 90
+SPIKES_KEPT = 2000
+"""Spikes of one project: twenty a day for those 90 days; some 10 MB. The oldest go first."""
 HOUR_VALUES = 500
 """Values of one dimension and day that keep hours of their own when the day is gone; the rest is `~other`."""
 CLOCK_STEP_S = 2 * 3600.0

@@ -163,6 +163,14 @@ class BackedUp(Struct, frozen=True, kw_only=True):
     files: dict[str, int]
 
 
+class Framed(Struct, frozen=True, kw_only=True):
+    """A frame, and whose it is."""
+
+    project: str
+    host: str
+    frame: Frame
+
+
 class Spike(Struct, frozen=True, kw_only=True):
     """A spike of one project on one or several hosts, as it is kept; times are unix seconds.
 
@@ -230,8 +238,27 @@ class IStore(Interface):
         """What Postgres was seen doing for the request of this canonical id: oldest first, `limits.CORRELATED` at
         most."""
 
-    def frames(projects: Projects, start: float, end: float, host: str | None) -> Deferred[Sequence[Frame]]:
-        """The frames of a window, in the order of their `at`."""
+    def frames(
+        projects: Projects, start: float, end: float, host: str | None, cells: bool = True
+    ) -> Deferred[Sequence[Framed]]:
+        """The frames whose `at` is in [start, end), in the order of their `at`.
+
+        Without `cells` they come without cells and links, ten times sooner: enough for load over time.
+        """
+
+    def keep_spike(spike: Spike) -> Deferred[None]:
+        """Keep a spike, in the place of an earlier revision of the same id; an older revision changes nothing."""
+
+    def spikes(
+        projects: Projects, start: float, end: float, host: str | None, limit: int, signature: str | None = None
+    ) -> Deferred[Sequence[Spike]]:
+        """The spikes that lasted into [start, end), newest onset first, with an empty `report`.
+
+        `host`: those that were seen there; `signature`: those of the same cause.
+        """
+
+    def spike(projects: Projects, id: str) -> Deferred[Spike | None]:
+        """One spike with its report; None when there is none that the caller may see."""
 
     def projects(projects: Projects) -> Deferred[Sequence[str]]:
         """The names of the projects that have anything, of those the caller may see."""

@@ -20,7 +20,7 @@ from bitville_apm.store.sqlite import backup
 from bitville_apm.store.sqlite.days import DayFiles
 from bitville_apm.store.sqlite.files import StoreError
 from tests.collector.rig import item, running
-from tests.store.make import DAY, NOON, died, end, end_body, frame, new_id
+from tests.store.make import DAY, NOON, died, end, end_body, frame, new_id, spike
 from tests.store.test_sqlite_contract import sqlite_in
 
 BATCH = 5
@@ -97,6 +97,7 @@ def test_no_room_for_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """Faults 11: a backup that would fill the disk is not begun; what a killed one left is removed by the next."""
     with sqlite_in(tmp_path) as opened:
         opened.write(end())
+        opened.pump.ask(opened.store.keep_spike(spike("kept")))
         (tmp_path / backup.FOLDER / "20270101T000000Z.partial").mkdir(parents=True)
         monkeypatch.setattr(limits, "RESERVE_BYTES", 2**60)
         with pytest.raises(NoSpace, match="MiB are free"):
@@ -106,6 +107,8 @@ def test_no_room_for_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert [path.name for path in (tmp_path / backup.FOLDER).iterdir()] == [Path(made.folder).name]
         with pytest.raises(StoreError, match="already"):
             opened.pump.ask(opened.store.back_up())
+    with sqlite_in(Path(made.folder)) as copy:
+        assert copy.pump.ask(copy.store.spike(None, "kept")) == spike("kept")
 
 
 def test_backup_and_restore_by_hand(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bitville_apm.store.interface import Arrival
 from tests.store.contract import Open
-from tests.store.make import DAY, NOON, Pump, end, frame, new_id, postgres
+from tests.store.make import DAY, NOON, Pump, end, frame, new_id, postgres, spike
 from tests.store.test_sqlite_contract import sqlite_in
 
 OWN, OTHER = "shop", "shop-2"
@@ -47,11 +47,20 @@ OURS = [arrival for arrival in ARRIVALS if arrival.project == OWN]
 REQUESTS = [(arrival, arrival.request) for arrival in OURS if arrival.request is not None]
 
 
+SPIKES = [
+    spike(f"{project}-{n}", NOON - 60 * (n % 7), project=project, hosts=[HOSTS[n % 2]], signature=f"s{n % 3}")
+    for n in range(20)
+    for project in (OWN, OTHER)
+]
+
+
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
     with ExitStack() as stack:
         it = stack.enter_context(sqlite_in(Path(tmp_path_factory.mktemp("store")), Pump()))
         it.write(*ARRIVALS)
+        for kept in SPIKES:
+            it.pump.ask(it.store.keep_spike(kept))
         yield it
 
 
@@ -98,6 +107,18 @@ def ranked(opened: Open, draw: Callable[[Any], Any]) -> None:
     assert sum(p.row.requests for p in points) == wanted[value][0] > 0
 
 
+def risen(opened: Open, draw: Callable[[Any], Any]) -> None:
+    """Spikes, listed and one by one."""
+    ask, store = opened.pump.ask, opened.store
+    host, signature = draw(st.sampled_from([None, *HOSTS])), draw(st.sampled_from([None, "s0", "s1"]))
+    found = ask(store.spikes(MINE, 0.0, 1e10, host, 100, signature))
+    own = [kept for kept in SPIKES if kept.project == OWN]
+    wanted = {kept.id for kept in own if host in (None, *kept.hosts) and signature in (None, kept.signature)}
+    assert {kept.id for kept in found} == wanted != set()
+    kept = draw(st.sampled_from(SPIKES))
+    assert ask(store.spike(MINE, kept.id)) == (kept if kept.project == OWN else None)
+
+
 def told(opened: Open, draw: Callable[[Any], Any]) -> None:
     """Everything else that can be asked."""
     arrival = draw(st.sampled_from(OURS))
@@ -123,7 +144,7 @@ def ask_everything(opened: Open, queries: int) -> None:
     @settings(max_examples=queries, deadline=None, database=None)
     @given(st.data())
     def one(data: st.DataObject) -> None:
-        data.draw(st.sampled_from([searched, searched, ranked, told]))(opened, data.draw)
+        data.draw(st.sampled_from([searched, searched, ranked, risen, told]))(opened, data.draw)
 
     one()
 

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,7 +56,7 @@ class Open:
         return self.pump.ask(self.store.top(projects, dimension, start, end, host, limit))
 
     def frames(self, start: float, end: float, projects: Projects = None, host: str | None = None) -> list[Any]:
-        return list(self.pump.ask(self.store.frames(projects, start, end, host)))
+        return [framed.frame for framed in self.pump.ask(self.store.frames(projects, start, end, host))]
 
 
 def some_ends(projects: Sequence[str] = ("shop", "blog")) -> st.SearchStrategy[list[Arrival]]:
@@ -344,6 +345,22 @@ class StoreContract:
         assert [f.at for f in opened.frames(NOON - DAY, NOON + 10)] == [NOON - DAY, NOON, NOON]
         assert [f.id for f in opened.frames(NOON, NOON + 20, host="web1")] == [first.id, later.id]
         assert opened.frames(NOON, NOON + 20, host="nowhere") == []
+        opened.write(frame(NOON, project="blog", host="web2"))
+        found = opened.pump.ask(opened.store.frames(None, NOON, NOON + 10, None))
+        assert sorted((f.project, f.host) for f in found) == [("blog", "web2"), ("shop", "web1"), ("shop", "web2")]
+
+    def test_frames_without_cells(self, opened: Open) -> None:
+        """wire.md 6: asked without cells a frame has everything else."""
+        cells = {"endpoint": {"values": ["GET /a"], "columns": {"requests": [3]}}}
+        links = [["endpoint", "GET /a", "function", "f", 3, None, 0.5]]
+        more = {"seconds": {"tasks": [1.0, None]}, "load": {"cores": 4}, "lost": {"looks": 1}}
+        arrival = frame(cells=cells, links=links, **more)
+        opened.write(arrival)
+        (whole,) = opened.pump.ask(opened.store.frames(SHOP, NOON, NOON + 1, "web1"))
+        (bare,) = opened.pump.ask(opened.store.frames(SHOP, NOON, NOON + 1, "web1", cells=False))
+        assert whole.frame == arrival.frame
+        assert bare.frame == msgspec.structs.replace(whole.frame, cells={}, links=[])
+        assert bare.frame.seconds == more["seconds"]
 
     def test_a_frame_counts_once_and_framed_records_do_not(self, opened: Open) -> None:
         """I1: what a frame counted is in `top` through the frame alone, and once however often it comes."""

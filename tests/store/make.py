@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from bitville_apm import cells, reading, requests
-from bitville_apm.store.interface import Arrival
+from bitville_apm.store.interface import Arrival, Spike
 
 NOON = 1_800_014_400.0
 """Noon of a day, UTC: 2027-01-15 12:00."""
@@ -91,6 +91,16 @@ def frame(
         project=project, kind="frame", id=line.id, recv_ms=int(at * 1000) + 11_000, host=host, body=line.body,
         frame=line.message,
     )  # fmt: skip
+
+
+def spike(id: str, onset: float = NOON, *, project: str = "shop", **more: Any) -> Spike:
+    """A spike of half a minute, its report no more than its id."""
+    made: dict[str, Any] = {
+        "hosts": ["web1"], "opened": onset + 10, "peak": onset + 20, "end": onset + 30, "measure": "tasks",
+        "level": 9.5, "baseline": 1.25, "kind": "load", "verdict": f"spike {id}", "provisional": False,
+        "signature": "s", "revision": 1, "report": json.dumps({"id": id}).encode(),
+    }  # fmt: skip
+    return Spike(id=id, project=project, onset=onset, **(made | more))
 
 
 def postgres(at: float = NOON, *, project: str = "shop", host: str = "db1", **more: Any) -> Arrival:

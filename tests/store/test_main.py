@@ -11,8 +11,8 @@ import pytest
 
 from bitville_apm import limits
 from bitville_apm.store.interface import IKeyring
-from bitville_apm.store.sqlite import Main
-from tests.store.make import NOON, Pump
+from bitville_apm.store.sqlite import Main, files
+from tests.store.make import NOON, Pump, spike
 from tests.store.test_sqlite_contract import sqlite_in
 
 
@@ -101,3 +101,16 @@ def test_the_keyring_answers_as_main_does(tmp_path: Path) -> None:
         assert ask(ring.session(b"s", NOON))["name"] == "eve"
         ask(ring.drop_session(b"s"))
         assert ask(ring.session(b"s", NOON)) is None
+
+
+def test_keys_of_the_version_before_spikes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """design 6: a main.db made before there were spikes keeps its keys and takes spikes."""
+    with monkeypatch.context() as patched:
+        patched.setitem(files.VERSIONS, "main", 1)
+        old = Main.open(tmp_path)
+        old.add_key("a", b"1", "shop", "ingest", NOON, None)
+        old.close()
+    with sqlite_in(tmp_path, Pump()) as opened:
+        opened.pump.ask(opened.store.keep_spike(spike("first")))
+        assert opened.pump.ask(opened.store.spike(None, "first")) == spike("first")
+        assert [key["id"] for key in opened.pump.ask(opened.store.keys())] == ["a"]

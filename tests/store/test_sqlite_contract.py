@@ -14,6 +14,7 @@ from bitville_apm.store.sqlite import SqliteStore
 from tests.store.contract import Open, StoreContract
 from tests.store.make import Pump
 from tests.store.questions import QuestionsContract
+from tests.store.spikes import SpikesContract
 
 
 @contextmanager
@@ -27,7 +28,7 @@ def sqlite_in(directory: Path, pump: Pump | None = None, days: int = limits.DAYS
         pump.ask(Deferred.fromCoroutine(store.close()))
 
 
-class TestSqlite(StoreContract, QuestionsContract):
+class TestSqlite(StoreContract, QuestionsContract, SpikesContract):
     """See the module."""
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""`main.db`: keys, users, log-in links and sessions. Synchronous: the command line uses it as it is."""
+"""`main.db`: keys, users, log-in links and sessions, and spikes. Synchronous: the command line uses it as it is."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from typing import Any
 import attrs
 
 from bitville_apm import limits
+from bitville_apm.store.interface import Spike
+from bitville_apm.store.sqlite import spikes
 from bitville_apm.store.sqlite.files import StoreError, open_writer
 
 
 @attrs.define(eq=False)
 class Main:
-    """The methods of `IKeyring`, answering at once. Several processes may use the file at the same time."""
+    """The methods of `IKeyring`, and the one that keeps spikes, answering at once.
+
+    Several processes may use the file at the same time.
+    """
 
     path: Path
     _db: sqlite3.Connection
@@ -115,6 +120,12 @@ class Main:
     def drop_session(self, hash: bytes) -> None:
         """Forget a session."""
         self._db.execute("DELETE FROM session WHERE hash = ?", (hash,))
+
+    # --- Spikes -------------------------------------------------------------------------------------------
+
+    def keep_spike(self, spike: Spike) -> None:
+        """See `IStore`."""
+        spikes.keep(self._db, spike)
 
     def _one(self, question: str, *values: object) -> Mapping[str, Any] | None:
         row = self._db.execute(question, values).fetchone()

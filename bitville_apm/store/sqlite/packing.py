@@ -40,8 +40,13 @@ def packed(body: bytes, number: Callable[[str], int]) -> bytes:
     return _LENGTH.pack(len(text)) + text + bytes(arrays)
 
 
-def unpacked(data: bytes, name: Callable[[int], str]) -> Frame:
-    """The frame. Raises `ValueError`, `LookupError` or `struct.error` where `data` is damaged."""
+def unpacked(data: bytes, name: Callable[[int], str], cells: bool = True) -> Frame:
+    """The frame, with its cells and links or without. Raises `ValueError`, `LookupError` or `struct.error` where `data`
+    is damaged.
+    """
+    if not cells:
+        head = _head(data)
+        return msgspec.convert({**head, "cells": {}, "links": []}, Frame)
     return msgspec.convert(_plain(data, name), Frame)
 
 
@@ -52,7 +57,7 @@ def body_of(data: bytes, name: Callable[[int], str]) -> bytes:
 
 def _plain(data: bytes, name: Callable[[int], str]) -> dict[str, Any]:
     (length,) = _LENGTH.unpack_from(data)
-    head = msgspec.json.decode(data[4 : 4 + length])
+    head = _head(data)
     arrays = _Arrays(data, 4 + length)
     for table in (head.get("cells") or {}).values():
         table["values"] = [name(number) for number in arrays.take(table["values"])]
@@ -61,8 +66,13 @@ def _plain(data: bytes, name: Callable[[int], str]) -> dict[str, Any]:
         columns = [arrays.take(held) for held in head["links"]]
         names = [[name(number) for number in column] for column in columns[:4]]
         head["links"] = list(zip(*names, *columns[4:], strict=True))
-    plain: dict[str, Any] = head
-    return plain
+    return head
+
+
+def _head(data: bytes) -> dict[str, Any]:
+    (length,) = _LENGTH.unpack_from(data)
+    head: dict[str, Any] = msgspec.json.decode(data[4 : 4 + length])
+    return head
 
 
 def _put(column: Sequence[Any], arrays: bytearray) -> Any:

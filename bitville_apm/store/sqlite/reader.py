@@ -19,12 +19,23 @@ import attrs
 from twisted.logger import Logger
 
 from bitville_apm import limits
-from bitville_apm.records import Frame
-from bitville_apm.store.interface import BadCursor, Page, Point, Projects, Search, Statistics, Stored, TooSlow, TopRow
-from bitville_apm.store.sqlite import counting, packing, searching, tops
+from bitville_apm.store.interface import (
+    BadCursor,
+    Framed,
+    Page,
+    Point,
+    Projects,
+    Search,
+    Spike,
+    Statistics,
+    Stored,
+    TooSlow,
+    TopRow,
+)
+from bitville_apm.store.sqlite import counting, packing, searching, spikes, tops
 from bitville_apm.store.sqlite.compressing import Bodies
 from bitville_apm.store.sqlite.days import inode_of
-from bitville_apm.store.sqlite.files import day_numbered, days_in, is_damage, number_of, open_reader
+from bitville_apm.store.sqlite.files import day_numbered, day_of, days_in, is_damage, number_of, open_reader
 from bitville_apm.store.sqlite.pool import Pool
 
 K = TypeVar("K")
@@ -166,22 +177,40 @@ class Reader:
                     found += ask(main, tops.CLOSED, number, day)
         return found
 
-    def frames(self, projects: Projects, start: float, end: float, host: str | None) -> Sequence[Frame]:
-        """See `IStore.frames`: `at` in [start, end)."""
+    def frames(
+        self, projects: Projects, start: float, end: float, host: str | None, cells: bool = True
+    ) -> Sequence[Framed]:
+        """See `IStore.frames`."""
+        first, last = day_of(start), day_of(end)
 
-        def of_day(day: _Day) -> Iterable[Frame]:
+        def of_day(day: _Day) -> Iterable[Framed]:
             number = day.number(host) if host is not None else None
             if host is not None and number is None:
                 return
             names, bodies = Names(day.db), Bodies(day.db)
-            for project in day.projects.values():
-                for (body,) in day.db.execute(
-                    "SELECT body FROM frame WHERE project = ? AND at >= ? AND at < ? AND (?4 IS NULL OR host = ?4)",
-                    (project, start, end, number),
+            for project, its in day.projects.items():
+                for where, body in day.db.execute(
+                    "SELECT host, body FROM frame WHERE project = ? AND at >= ? AND at < ?"
+                    " AND (?4 IS NULL OR host = ?4)",
+                    (its, start, end, number),
                 ):
-                    yield packing.unpacked(bodies.decompress(body), names.__getitem__)
+                    frame = packing.unpacked(bodies.decompress(body), names.__getitem__, cells)
+                    yield Framed(project=project, host=names[where], frame=frame)
 
-        return sorted(self._each_day(projects, of_day), key=lambda frame: frame.at)
+        found = self._each_day(projects, of_day, wanted=lambda date: first <= date <= last)
+        return sorted(found, key=lambda framed: framed.frame.at)
+
+    def spikes(
+        self, projects: Projects, start: float, end: float, host: str | None, limit: int, signature: str | None
+    ) -> Sequence[Spike]:
+        """See `IStore.spikes`."""
+        with contextlib.closing(open_reader(self.directory / "main.db")) as main, self._timed(main):
+            return spikes.found(main, projects, start, end, host, limit, signature)
+
+    def spike(self, projects: Projects, id: str) -> Spike | None:
+        """See `IStore.spike`."""
+        with contextlib.closing(open_reader(self.directory / "main.db")) as main, self._timed(main):
+            return spikes.one(main, projects, id)
 
     def projects(self, projects: Projects) -> Sequence[str]:
         """See `IStore.projects`."""

@@ -16,11 +16,11 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from bitville_apm import limits
-from bitville_apm.records import Frame
 from bitville_apm.store.interface import (
     Arrival,
     BackedUp,
     Cleaned,
+    Framed,
     IKeyring,
     IStore,
     Outcome,
@@ -28,6 +28,7 @@ from bitville_apm.store.interface import (
     Point,
     Projects,
     Search,
+    Spike,
     Statistics,
     Stored,
     TopRow,
@@ -173,9 +174,25 @@ class SqliteStore:
         """See `IStore`."""
         return self._ask(self._reader.correlated, projects, id)
 
-    def frames(self, projects: Projects, start: float, end: float, host: str | None) -> Deferred[Sequence[Frame]]:
+    def frames(
+        self, projects: Projects, start: float, end: float, host: str | None, cells: bool = True
+    ) -> Deferred[Sequence[Framed]]:
         """See `IStore`."""
-        return self._ask(self._reader.frames, projects, start, end, host)
+        return self._ask(self._reader.frames, projects, start, end, host, cells)
+
+    def keep_spike(self, spike: Spike) -> Deferred[None]:
+        """See `IStore`."""
+        return self._keep(self.main.keep_spike, spike)
+
+    def spikes(
+        self, projects: Projects, start: float, end: float, host: str | None, limit: int, signature: str | None = None
+    ) -> Deferred[Sequence[Spike]]:
+        """See `IStore`."""
+        return self._ask(self._reader.spikes, projects, start, end, host, limit, signature)
+
+    def spike(self, projects: Projects, id: str) -> Deferred[Spike | None]:
+        """See `IStore`."""
+        return self._ask(self._reader.spike, projects, id)
 
     def projects(self, projects: Projects) -> Deferred[Sequence[str]]:
         """See `IStore`."""
