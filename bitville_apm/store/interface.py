@@ -197,6 +197,27 @@ class Spike(Struct, frozen=True, kw_only=True):
     report: bytes
 
 
+class Load(Struct, frozen=True, kw_only=True):
+    """What one host ran in a step of time that begins at `at`, unix seconds.
+
+    `tasks`, `db` and `in_flight` are the frame's series of seconds (wire.md 6): their mean, and the most in one second.
+    `blocked` is how many of the tasks were blocked, on average, `load1` the kernel's load average at its highest. None
+    where nobody looked.
+    """
+
+    at: int
+    host: str
+    cores: int | None
+    tasks: float | None
+    tasks_most: float | None
+    blocked: float | None
+    db: float | None
+    db_most: float | None
+    in_flight: float | None
+    in_flight_most: float | None
+    load1: float | None
+
+
 class IStore(Interface):
     """See the module. A question that takes too long fails with `TooSlow`."""
 
@@ -229,6 +250,15 @@ class IStore(Interface):
         """One value of a dimension, or None for all of them together, minute by minute in order of time.
 
         By hours and of days gone as `top`. Minutes in which nothing was are left out.
+        """
+
+    def load(projects: Projects, start: float, end: float, step: int, host: str | None) -> Deferred[Sequence[Load]]:
+        """What each host ran between two unix times, by host and time, in steps of so many seconds.
+
+        `step` divides a minute, or is minutes that divide an hour; steps begin at its multiples, and are whole.
+        Frames of one host and second never add: the largest number counts. Several projects tell of the same host and
+        do not add either: of each series the one counts that knows more seconds of a step, then the larger. Kept as
+        long as days are.
         """
 
     def statistics(projects: Projects) -> Deferred[Statistics]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -112,3 +113,64 @@ class QuestionsContract:
         assert pids(BLOG) == [4]
         assert sorted(pids(None)) == [1, 2, 4, 5]
         assert it.pump.ask(it.store.correlated(None, new_id(9))) == []
+
+    def loads(
+        self, it: Open, step: int = 60, projects: Projects = None, host: str | None = None, s: float = 60.0
+    ) -> Any:
+        """What hosts ran from noon on."""
+        return it.pump.ask(it.store.load(projects, NOON, NOON + s, step, host))
+
+    def test_load_of_a_host(self, it: Open) -> None:
+        """Wire.md 6: a host's load by steps is the mean and the most of the seconds that were looked at."""
+        it.write(
+            frame(
+                NOON,
+                seconds={"tasks": [1.0, 3.0, None, 8.0], "db": [2.0], "in_flight": [5.0, 4.0]},
+                load={"running": 3.0, "blocked": 1.5, "load1": 7.2, "cores": 4},
+            ),
+            frame(NOON + 50, seconds={"tasks": [None] * 9 + [12.0]}),
+            frame(NOON + 60, seconds={"tasks": [0.0] * 10}),
+        )
+        first, second = self.loads(it, s=120.0)
+        assert (first.at, first.host, first.cores) == (NOON, "web1", 4)
+        assert (first.tasks, first.tasks_most, first.blocked, first.load1) == (6.0, 12.0, 1.5, 7.2)
+        assert (first.db, first.db_most, first.in_flight, first.in_flight_most) == (2.0, 2.0, 4.5, 5.0)
+        assert (second.at, second.tasks, second.db, second.in_flight, second.load1) == (
+            NOON + 60,
+            0.0,
+            None,
+            None,
+            None,
+        )
+        assert [(load.at - NOON, load.tasks) for load in self.loads(it, 10, s=60.0)] == [(0.0, 4.0), (50.0, 12.0)]
+        assert [(load.at - NOON, load.tasks) for load in self.loads(it, 1, s=2.0)] == [(0.0, 1.0), (1.0, 3.0)]
+        (hour,) = self.loads(it, 3600, s=120.0)
+        assert (hour.at, hour.tasks, hour.tasks_most) == (NOON, 24 / 14, 12.0)
+
+    def test_load_never_adds(self, it: Open) -> None:
+        """Wire.md 6: frames of one host and window fill each other's gaps, in any order; projects repeat the host's."""
+        told = [
+            frame(NOON, seconds={"tasks": [1.0, None, 3.0]}),
+            frame(NOON, seconds={"tasks": [None, 2.0, 3.0]}, late=True),
+            frame(NOON, project="blog", seconds={"tasks": [1.0, 2.0]}),
+            frame(NOON, host="web2", seconds={"tasks": [9.0]}),
+        ]
+        it.write(*told[::-1])
+        assert it.write(*told) == ["duplicate"] * 4
+        assert [(load.host, load.tasks) for load in self.loads(it)] == [("web1", 2.0), ("web2", 9.0)]
+        assert [(load.host, load.tasks) for load in self.loads(it, projects=BLOG)] == [("web1", 1.5)]
+        assert [(load.host, load.tasks) for load in self.loads(it, 1, SHOP, "web1")] == [
+            ("web1", 1.0), ("web1", 2.0), ("web1", 3.0)
+        ]  # fmt: skip
+        assert self.loads(it, projects=frozenset({"other"})) == self.loads(it, host="web9") == []
+
+    def test_load_that_is_none(self, it: Open) -> None:
+        """Refused on arrival: whatever a frame calls its load, only numbers count, and none is too large."""
+        odd = {"cores": "many", "blocked": [1], "load1": 1e300}
+        it.write(
+            frame(NOON, seconds={"tasks": [1e300, 1.0] + [5.0] * 90, "other": [1.0]}, load=odd),
+            frame(NOON + 10, load={"blocked": 3.0, "cores": 8}),
+        )
+        (load,) = self.loads(it)
+        assert load.tasks_most == load.load1 > 1000
+        assert (load.cores, load.blocked, load.db) == (None, None, None)

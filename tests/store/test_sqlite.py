@@ -59,7 +59,7 @@ def test_a_day_file_is_as_designed(tmp_path: Path) -> None:
         for made in (path, tmp_path / "main.db"):
             assert stat.S_IMODE(made.stat().st_mode) == 0o640
         db = sqlite3.connect(path)
-        for pragma, value in (("journal_mode", "wal"), ("page_size", 16384), ("user_version", 1)):
+        for pragma, value in (("journal_mode", "wal"), ("page_size", 16384), ("user_version", 2)):
             assert db.execute(f"PRAGMA {pragma}").fetchone() == (value,)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         watermark = db.execute("SELECT text, journal, run, seq, items FROM watermark JOIN name ON id = project")
@@ -230,22 +230,38 @@ def test_an_older_file_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest
     """
     with sqlite_in(tmp_path) as opened:
         opened.write(end())
-    scripts = {"day-2.sql": ["CREATE TABLE two (x)"], "day-3.sql": ["INSERT INTO two VALUES (3)", "broken"]}
-    monkeypatch.setitem(files.VERSIONS, "day", 3)
+    scripts = {"day-3.sql": ["CREATE TABLE two (x)"], "day-4.sql": ["INSERT INTO two VALUES (3)", "broken"]}
+    monkeypatch.setitem(files.VERSIONS, "day", 4)
     monkeypatch.setattr(files, "_statements", lambda name: scripts[name])
     with pytest.raises(sqlite3.OperationalError, match="broken"):
         files.open_writer(tmp_path / "day-20270115.db", "day")
-    scripts["day-3.sql"].pop()
+    scripts["day-4.sql"].pop()
     db = files.open_writer(tmp_path / "day-20270115.db", "day")
     assert db.execute("SELECT x FROM two").fetchall() == [(3,)]
-    assert db.execute("PRAGMA user_version").fetchone() == (3,)
+    assert db.execute("PRAGMA user_version").fetchone() == (4,)
     db.close()
-    before = sqlite3.connect(tmp_path / "day-20270115.db.version-1")
+    before = sqlite3.connect(tmp_path / "day-20270115.db.version-2")
     assert before.execute("SELECT count(*) FROM request").fetchone() == (1,)
-    assert before.execute("PRAGMA user_version").fetchone() == (1,)
+    assert before.execute("PRAGMA user_version").fetchone() == (2,)
     before.close()
     files.remove_day(tmp_path, files.day_of(NOON))
     assert not list(tmp_path.glob("day-*"))
+
+
+def test_a_day_of_the_first_version(tmp_path: Path) -> None:
+    """Restarts: a day without hosts' load is read as it is, has none, and gets its table when it is written."""
+    with sqlite_in(tmp_path) as opened:
+        opened.write(end(), frame(seconds={"tasks": [1.0]}))
+    db = sqlite3.connect(tmp_path / TODAY)
+    db.executescript("DROP TABLE load; PRAGMA user_version = 1")
+    db.close()
+    with sqlite_in(tmp_path) as opened:
+        ask = opened.store.load
+        assert opened.pump.ask(ask(None, NOON, NOON + 60, 60, None)) == []
+        assert opened.store.health()["problems"] == []
+        assert len(opened.search()) == 1
+        opened.write(frame(NOON + 10, seconds={"tasks": [2.0]}))
+        assert [load.tasks for load in opened.pump.ask(ask(None, NOON, NOON + 60, 60, None))] == [2.0]
 
 
 def test_other_files_in_the_directory_are_left_alone(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from bitville_apm.store.interface import (
     BadCursor,
     Found,
     IStore,
+    Load,
     Page,
     Point,
     Projects,
@@ -85,6 +86,7 @@ class Memory:
 
     kept: list[Stored] = attrs.field(factory=list)
     tops: dict[str, list[TopRow]] = attrs.field(factory=dict)
+    loads: list[Load] = attrs.field(factory=list)
     asked: list[tuple[Any, ...]] = attrs.field(factory=list)
 
     def add(self, project: str, body: Mapping[str, Any], kind: str = "end") -> Found:
@@ -142,6 +144,12 @@ class Memory:
     ) -> Deferred[Sequence[Point]]:
         self.asked.append(("series", projects, dimension, value, start, end, host))
         return succeed([])
+
+    def load(
+        self, projects: Projects, start: float, end: float, step: int, host: str | None
+    ) -> Deferred[Sequence[Load]]:
+        self.asked.append(("load", projects, start, end, step, host))
+        return succeed([load for load in self.loads if host in (None, load.host)])
 
     def projects(self, projects: Projects) -> Deferred[Sequence[str]]:
         return succeed(list({s.found.project for s in self._seen(projects)}))

@@ -19,7 +19,7 @@ from bitville_apm.cells import Columns
 from bitville_apm.records import Frame, Postgres
 from bitville_apm.requests import Request, request_of
 from bitville_apm.store.interface import Arrival
-from bitville_apm.store.sqlite import compressing, packing, rolls
+from bitville_apm.store.sqlite import compressing, loads, packing, rolls
 from bitville_apm.store.sqlite.compressing import Bodies
 from bitville_apm.store.sqlite.files import open_writer
 from bitville_apm.version1 import seconds_of
@@ -216,6 +216,7 @@ class Day:
         )
         self._new += 1
         self._roll(project, host, int(frame.at // 60), cells_of.of_frame(frame))
+        loads.add(self._db, project, host, frame)
         return True
 
     def has_postgres(self, project: str, id: str) -> bool:

@@ -19,7 +19,7 @@ import zstandard
 
 from bitville_apm import limits
 
-VERSIONS = {"day": 1, "main": 2}
+VERSIONS = {"day": 2, "main": 2}
 """The schema version this code writes, kept in the file as `user_version`."""
 
 SQL_ERRORS = (sqlite3.Error, UnicodeDecodeError)

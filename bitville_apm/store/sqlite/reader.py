@@ -22,6 +22,7 @@ from bitville_apm import limits
 from bitville_apm.store.interface import (
     BadCursor,
     Framed,
+    Load,
     Page,
     Point,
     Projects,
@@ -32,7 +33,7 @@ from bitville_apm.store.interface import (
     TooSlow,
     TopRow,
 )
-from bitville_apm.store.sqlite import counting, packing, searching, spikes, tops
+from bitville_apm.store.sqlite import counting, loads, packing, searching, spikes, tops
 from bitville_apm.store.sqlite.compressing import Bodies
 from bitville_apm.store.sqlite.days import inode_of
 from bitville_apm.store.sqlite.files import day_numbered, day_of, days_in, is_damage, number_of, open_reader
@@ -135,6 +136,20 @@ class Reader:
             totals.setdefault(minute, tops.Total()).add(total)
         label = value if value is not None else ""
         return [Point(minute * 60, totals[minute].row(label), totals[minute].histogram) for minute in sorted(totals)]
+
+    def load(self, projects: Projects, start: float, end: float, step: int, host: str | None) -> Sequence[Load]:
+        """See `IStore.load`."""
+        first, last = day_of(start // step * step), day_of(-(-end // step) * step)  # whole steps
+
+        def of_day(day: _Day) -> Iterable[tuple[loads.Key, loads.Step]]:
+            number = day.number(host) if host is not None else None
+            if (host is not None and number is None) or not loads.are_in(day.db):
+                return
+            names = Names(day.db)
+            for project in day.projects.values():
+                yield from loads.steps(day.db, project, start, end, step, number, names)
+
+        return loads.together(self._each_day(projects, of_day, wanted=lambda date: first <= date <= last))
 
     def statistics(self, projects: Projects) -> Statistics:
         """See `IStore.statistics`."""

@@ -23,6 +23,7 @@ from bitville_apm.store.interface import (
     Framed,
     IKeyring,
     IStore,
+    Load,
     Outcome,
     Page,
     Point,
@@ -165,6 +166,12 @@ class SqliteStore:
     ) -> Deferred[Sequence[Point]]:
         """See `IStore`."""
         return self._ask(self._reader.series, projects, dimension, value, start, end, host)
+
+    def load(
+        self, projects: Projects, start: float, end: float, step: int, host: str | None
+    ) -> Deferred[Sequence[Load]]:
+        """See `IStore`."""
+        return self._ask(self._reader.load, projects, start, end, step, host)
 
     def statistics(self, projects: Projects) -> Deferred[Statistics]:
         """See `IStore`."""
