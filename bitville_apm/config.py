@@ -44,6 +44,7 @@ class PhpSection:
     """`[php]` or `[php NAME]`: one socket for the PHP processes of one project."""
 
     name: str
+    enabled: bool = option(True, ini.yes_no)
     socket: Path = option(Path("/var/run/bitville-apm/daemon.sock"), ini.path)
     mode: int = option(0o660, ini.mode)
     group: str = option("www-data")
@@ -51,6 +52,14 @@ class PhpSection:
     datagram: Path | None = option(None, ini.optional_path)
     udp: Address | None = option(None, ini.optional_own_address)
     key: str = option("", secret=True)
+
+
+@attrs.frozen
+class HostSection:
+    """`[host]`: everything that runs on this machine, not PHP alone. `proc` is where its /proc is mounted."""
+
+    enabled: bool = option(True, ini.yes_no)
+    proc: Path = option(Path("/proc"), ini.path)
 
 
 def _count(least: int, what: str) -> ini.Reader:
@@ -85,11 +94,12 @@ class AgentLimits:
 
 @attrs.frozen
 class AgentConfig:
-    """agent.ini."""
+    """agent.ini; of `[php NAME]` those that are enabled."""
 
     agent: AgentSection
     collector: LinkSection
     php: tuple[PhpSection, ...]
+    host: HostSection
     limits: AgentLimits
 
 
@@ -158,16 +168,19 @@ class CollectorConfig:
 
 def read_agent(path: Path | None, environment: Mapping[str, str]) -> AgentConfig:
     """agent.ini and the environment. No path: defaults. Raises `ConfigError`."""
-    file = ini.read_file(path, environment, {"agent", "collector", "limits"}, {"php"})
+    file = ini.read_file(path, environment, {"agent", "collector", "host", "limits"}, {"php"})
     sections = file.named("php") or [("php", "php")]
     agent = file.section(AgentSection, "agent")
-    php = (file.section(PhpSection, section, name=name) for section, name in sections)
+    php = [p for section, name in sections if (p := file.section(PhpSection, section, name=name)).enabled]
     config = AgentConfig(
         agent=agent,
         collector=file.section(LinkSection, "collector"),
         php=tuple(p if p.spool else attrs.evolve(p, spool=agent.state / "buffer" / p.name) for p in php),
+        host=file.section(HostSection, "host"),
         limits=file.section(AgentLimits, "limits"),
     )
+    if any(p.name == "host" for p in config.php):
+        raise ConfigError(file.path, "[php host]: /health calls the machine itself by this name; choose another")
     for what in ("socket", "spool"):
         if len({getattr(p, what) for p in config.php}) < len(config.php):
             raise ConfigError(file.path, f"two [php …] sections have the same {what}; give each its own")

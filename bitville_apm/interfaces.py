@@ -6,7 +6,7 @@ the store and may import it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -65,7 +65,11 @@ class IAuth(Interface):
 
 
 class ISource(Interface):
-    """Feeds a rollup: a PHP socket, the host, a Postgres server."""
+    """Feeds rollups: a PHP socket, the host, a Postgres server.
+
+    Started when the journals are open, stopped before they are closed, also when the agent replaces itself: the next
+    process begins anew, and what it cannot know yet is a gap that is said.
+    """
 
     name: str
 
@@ -76,17 +80,32 @@ class ISource(Interface):
         """Stop; fires when the work in hand is done."""
 
     def health() -> Mapping[str, Any]:
-        """Numbers and short texts for `/health` under `sources.<name>`; `status` is ok, degraded or failing."""
+        """Numbers and short texts for `/health` under `sources.<name>`.
+
+        `status` is ok, degraded or failing; `why` says in one line why it is not ok, without a secret in it.
+        """
 
 
 class IRollup(Interface):
-    """Adds what sources see into the open frame of its ten seconds (wire.md 6)."""
+    """What a source tells a project's frames of (wire.md 6), beside requests, which come by way of the journal.
 
-    def record(record: Any, recv: float) -> None:
-        """One finished request (`records.Request`) that the journal has taken at `recv` (unix seconds)."""
-
-    def look(now: float, tasks: Sequence[Any]) -> None:
-        """One sight of all tasks at `now` (unix seconds), each with the real time it stands for."""
+    Times are unix seconds. What is told while a start still seals the windows of the run before is left out.
+    """
 
     def cell(at: float, dimension: str, value: str, **columns: float) -> None:
-        """Add columns of wire.md 6 to one value in the window of `at` (unix seconds)."""
+        """Add columns of wire.md 6 to one value in the window of `at`."""
+
+    def cells(at: float, tables: Any) -> None:
+        """The same of many: dimension -> value -> `cells.Columns`."""
+
+    def second(now: float, **numbers: float) -> None:
+        """What was counted in this second, for the frame's `seconds`: `db`."""
+
+    def load(now: float) -> Any:
+        """The frame's `load` of this window, a `Load` (`agent/load.py`) to add to at once; not to be kept."""
+
+    def link(at: float, a: tuple[str, str], b: tuple[str, str], task_s: float, executions: int | None) -> None:
+        """Two values, each as (dimension, value), have so many task-seconds and executions in common."""
+
+    def lost(now: float, **numbers: float) -> None:
+        """What is missing from this window, for the frame's `lost`."""

@@ -425,6 +425,9 @@ EXEMPLAR_SLOWER = 1.5
 """How much slower than the slowest exemplar the next has to be: each costs as much as a hundred counted ones."""
 EXEMPLARS_PENDING = 1000
 """With more records than this waiting to be sent, no more exemplars are added to them."""
+BLOCKED_SHOWN = 10
+BLOCKED_HELD = 200
+"""Places in the kernel where tasks were blocked: those a frame names, and those added up in one window."""
 TASKS_LOOK_S = 1.0
 """Between two looks at the processes of requests; also between two looks whether a window is to be sealed."""
 FOLDS_WAITING = 5000

@@ -45,6 +45,14 @@ def test_several_pools_each_with_its_own() -> None:
     assert (blog.name, blog.mode, str(blog.spool)) == ("blog", 0o660, "/var/lib/bitville-apm/buffer/blog")
 
 
+def test_a_host_without_php() -> None:
+    """CFG-05: a machine without PHP says so in one line, and the rest goes on; the host is on unless it is said."""
+    read = read_agent(written("[php]\nenabled = no\n[host]\nproc = /host/proc\n"), {})
+    assert read.php == ()
+    assert (read.host.enabled, str(read.host.proc)) == (True, "/host/proc")
+    assert not read_agent(written(""), {"BITVILLE_HOST_ENABLED": "no"}).host.enabled
+
+
 def test_environment_over_file_over_default() -> None:
     """DAEMON-16: every key also as BITVILLE_<SECTION>[_<NAME>]_<KEY>, secrets also from a file."""
     Path("secret").write_text("bv_from_file\n")
@@ -82,6 +90,8 @@ def test_secrets_are_not_shown() -> None:
         ("[php]\nmode = 0666\n", "everybody may write"),
         ("[php]\nmode = rw\n", "octal mode"),
         ("[php ../x]\n", "a name has letters"),
+        ("[php host]\n", "choose another"),
+        ("[host]\nproc = proc\n", "an absolute path is wanted"),
         ("[php a]\nsocket=/s\n[php b]\nsocket=/s\n", "the same socket"),
         ("[collector]\nurl = http://apm.example\n", "plain http is sent to this machine only"),
         ("[collector]\nurl = ftp://x\n", "a URL is wanted"),

@@ -24,13 +24,13 @@ from bitville_apm.agent.inherited import Inheritance
 from bitville_apm.agent.lifecycle import Lifecycle, NotRestarted
 from bitville_apm.agent.listener import PhpSource
 from bitville_apm.agent.live import live
-from bitville_apm.agent.looks import Looks
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.report import Report
 from bitville_apm.agent.socketfile import CannotListen, lock
 from bitville_apm.agent.spool import Spool
 from bitville_apm.agent.vitals import Vitals
 from bitville_apm.agent.worker import Worker
+from bitville_apm.interfaces import ISource
 
 _log = Logger()
 
@@ -39,13 +39,15 @@ _log = Logger()
 class AgentService(Service):
     """Start: sockets (before the reactor runs), journals, senders, spools. Stop: the other way round.
 
-    `listen_health` makes the health port. Listening is all or nothing: an agent that cannot hear says why in
-    one line and ends (exit code 1), so that its supervisor knows.
+    `php` are the sockets, `sources` what else tells frames something. `listen_health` makes the health port.
+    Listening is all or nothing: an agent that cannot hear says why in one line and ends (exit code 1), so that its
+    supervisor knows.
     """
 
     reactor: Any
     pipelines: Sequence[Pipeline]
-    sources: Sequence[PhpSource]
+    php: Sequence[PhpSource]
+    sources: Sequence[ISource]
     spools: Sequence[Spool]
     workers: Sequence[Worker]
     listen_health: Callable[[AgentService], Deferred[IListeningPort]]
@@ -53,7 +55,7 @@ class AgentService(Service):
     state: Path
     now: Callable[[], float]
     inheritance: Inheritance
-    looks: Looks
+    boottime: Callable[[], float]
     vitals: Vitals = attrs.field(init=False)
     lifecycle: Lifecycle = attrs.field(init=False)
     report: Report = attrs.field(init=False)
@@ -71,7 +73,7 @@ class AgentService(Service):
         """Take the state directory and every address; `SystemExit` when one of them cannot be had."""
         try:
             self._lock = self._locked()
-            for source in self.sources:
+            for source in self.php:
                 source.listen()
                 if source.file.inherited >= 0:
                     source.file.open_up()
@@ -84,7 +86,7 @@ class AgentService(Service):
             self.control.listen()
         except CannotListen as error:
             _log.critical("cannot listen: {error}", error=error)
-            for source in self.sources:
+            for source in self.php:
                 if source.listening:
                     source.file.remove()
             raise SystemExit(1) from None
@@ -107,7 +109,7 @@ class AgentService(Service):
             "Bitville APM agent {version} started: {sockets}; health {health}; "
             "at most {n} records and {mb} MiB held in memory; restart after {requests} requests or above {memory} MB",
             version=__version__,
-            sockets=", ".join(f"{s.name} {' '.join(s.addresses)}" for s in self.sources),
+            sockets=", ".join(f"{s.name} {' '.join(s.addresses)}" for s in self.php) or "no PHP socket",
             health=self.health_address,
             n=limits.MEMORY_RECORDS,
             mb=limits.MEMORY_BYTES // limits.MIB,
@@ -121,11 +123,11 @@ class AgentService(Service):
 
     def _take_up(self, handed: Handover) -> None:
         """Go on with what the process before left."""
-        for source in self.sources:
+        for source in self.php:
             state = self.inheritance.state(source.name, source.file.path)
             if state is not None:
                 source.resume(state)
-        self.inheritance.close((source.name, source.file.path) for source in self.sources)
+        self.inheritance.close((source.name, source.file.path) for source in self.php)
 
     def _running(self) -> None:
         # Twisted's own handler would end the process by the signal itself, once all is stopped: exit code 0 instead.
@@ -145,11 +147,12 @@ class AgentService(Service):
     async def _start(self) -> None:
         for pipeline in self.pipelines:
             await pipeline.start()
-        for source in self.sources:
+        for source in self.php:
             source.start()
         for spool in self.spools:
             spool.start()
-        self.looks.start()
+        for other in self.sources:
+            other.start()
         self.vitals.start()
         self.lifecycle.start()
         self._loop = LoopingCall(self.report.say)
@@ -182,14 +185,14 @@ class AgentService(Service):
         if not self._suspending:
             self._stop_loops()
             self.vitals.stop()
-            for source in self.sources:
+            for source in self.php:
                 await source.stop_accepting()
             await self._drain()
             for spool in self.spools:
                 await spool.stop()
-            for source in self.sources:
+            for source in self.php:
                 await source.stop()
-            await self.looks.stop()
+            await gatherResults([other.stop() for other in self.sources])
             await gatherResults([Deferred.fromCoroutine(pipeline.stop()) for pipeline in self.pipelines])
             for worker in self.workers:
                 worker.stop()
@@ -209,8 +212,8 @@ class AgentService(Service):
         lines = -1
         while quiet < 2 and self.reactor.seconds() < until:
             await deferLater(self.reactor, 0.05)
-            heard = sum(s.lines for s in self.sources)
-            quiet = 0 if heard != lines or any(s.busy for s in self.sources) else quiet + 1
+            heard = sum(s.lines for s in self.php)
+            quiet = 0 if heard != lines or any(s.busy for s in self.php) else quiet + 1
             lines = heard
 
     # --- restart --------------------------------------------------------------------------------------------
@@ -237,23 +240,23 @@ class AgentService(Service):
         await gatherResults([Deferred.fromCoroutine(p.forward.pause()) for p in self.pipelines])
         syncing = [Deferred.fromCoroutine(p.journal.sync()) for p in self.pipelines]
         await gatherResults([d.addErrback(lambda failure: failure.trap(OSError)) for d in syncing])
-        await self.looks.stop()
+        await gatherResults([other.stop() for other in self.sources])
         # From here on clients wait.
         since = self.reactor.seconds()
-        states = await gatherResults([source.suspend() for source in self.sources])
+        states = await gatherResults([source.suspend() for source in self.php])
         await gatherResults([Deferred.fromCoroutine(p.close()) for p in self.pipelines])
         self.vitals.stop()
         for worker in self.workers:
             worker.stop()
         if self._ended:
-            for source in self.sources:
+            for source in self.php:
                 source.file.remove()
             self.reactor.stop()
             return None
         for state in states:
             with socket.socket(fileno=os.dup(state.listening)) as listening:
                 listening.listen(limits.RESTART_BACKLOG)
-        locks = {str(source.file.path): source.file.held for source in self.sources if source.file.held >= 0}
+        locks = {str(source.file.path): source.file.held for source in self.php if source.file.held >= 0}
         return Handover(
             why=why,
             restarts=self.lifecycle.restarts + 1,
@@ -261,7 +264,7 @@ class AgentService(Service):
             since=since,
             sources=states,
             locks={**locks, str(self.state): self._lock},
-            lent={str(source.file.path): source.file.given for source in self.sources if source.file.lent},
+            lent={str(source.file.path): source.file.given for source in self.php if source.file.lent},
             health=os.dup(self._health_port.fileno()),
             health_address=self.health_address,
         )
@@ -286,7 +289,7 @@ class AgentService(Service):
         return self.report.told()
 
     async def _tell_live(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"requests": live(self.sources, self.looks.boottime())}
+        return {"requests": live(self.php, self.boottime())}
 
     async def _ask_restart(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         return await self._restart("bitville agent restart")

@@ -92,7 +92,7 @@ def frame(window: Window, said: Said, kept: Mapping[str, Sequence[str]], links: 
         final=said.final,
         late=said.late,
         seconds=window.seconds,
-        load=dict(window.load),
+        load=window.load.told(),
         cells={dimension: _cells(dimension, table, kept[dimension]) for dimension, table in window.tables.items()},
         links=[
             (*key, link.requests, link.executions, round(link.task_us / 1e6, 6))

@@ -76,6 +76,11 @@ class Links:
                 link = group.get(function.name) or self._link(group, function.name)
                 link.add(int(ended), function.calls, part)
 
+    def link(self, key: Key, requests: int, executions: int | None, task_us: int) -> None:
+        """Two values that a source saw together."""
+        a, value_a, b, value_b = key
+        self._link(self._group(a, value_a, b), value_b).add(requests, executions, task_us)
+
     def heaviest(self, kept: dict[str, set[str]], most: int) -> list[tuple[Key, Link]]:
         """Up to `most` of those whose both values a frame keeps; the share among links of their kind decides."""
         found = [

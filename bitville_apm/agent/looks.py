@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -15,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from bitville_apm import limits
 from bitville_apm.agent.eyes import Eyes, Seen
@@ -23,19 +25,23 @@ from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.rollup import Task
 from bitville_apm.agent.worker import Run
+from bitville_apm.interfaces import ISource
 
 _log = Logger()
 
 
+@implementer(ISource)
 @attrs.define(eq=False)
 class Looks:
     """All looks of one agent: `seconds` and `load` are the host's and go into the frames of every pipeline."""
 
     sources: Sequence[PhpSource]
+    pipelines: Sequence[Pipeline]
     eyes: Eyes
     run: Run
     clock: IReactorTime
     boottime: Callable[[], float]
+    name: str = "host"
     taken: int = 0
     _looking: Deferred[None] | None = None
     _told: dict[str, tuple[int, int]] = attrs.Factory(dict)
@@ -48,13 +54,20 @@ class Looks:
         self._loop.clock = self.clock
         self._loop.start(limits.TASKS_LOOK_S, now=True)
 
-    async def stop(self) -> None:
+    def stop(self) -> Deferred[None]:
         """Look no more; the look in hand is finished."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
         if self._loop is not None and self._loop.running:
             self._loop.stop()
         if self._looking is not None:
             await self._looking
         await self.run(self.eyes.close)
+
+    def health(self) -> dict[str, Any]:
+        """Numbers for `/health`."""
+        return {"status": "ok", "looks": self.taken}
 
     def look(self) -> None:
         """One look, unless the one before is not back yet: then its time is added to the next."""
@@ -102,21 +115,19 @@ class Looks:
             if source_of is not None:
                 source_of.pipeline.sealing.rollup.before(request, before)
         counted = {"in_flight": float(len(open_)), "tasks": busy_us / 1e6 / (seen.elapsed or limits.TASKS_LOOK_S)}
-        load = self._load(len(open_))
+        died, end_lost = self._ended()
         for pipeline in self.pipelines:
-            pipeline.sealing.look(seen, tasks.get(id(pipeline), []), counted, load)
+            pipeline.sealing.look(seen, tasks.get(id(pipeline), []), counted)
+            load = pipeline.sealing.load(seen.now)
+            load.most({"in_flight": len(open_)})
+            load.add({"died": died, "end_lost": end_lost})
         for request in seen.over:
             source_of = open_.get(id(request))
             if source_of is not None:
                 source_of.in_flight.over(request, self.boottime())
 
-    @property
-    def pipelines(self) -> list[Pipeline]:
-        """Each once."""
-        return list({id(source.pipeline): source.pipeline for source in self.sources}.values())
-
-    def _load(self, in_flight: int) -> dict[str, float]:
-        """For the frame's `load`: how many are in flight, and how many died or lost their end since the last look."""
+    def _ended(self) -> tuple[int, int]:
+        """How many requests died or lost their end since the last look."""
         died = end_lost = 0
         for source in self.sources:
             now = source.in_flight.died, source.in_flight.end_lost
@@ -124,4 +135,4 @@ class Looks:
             self._told[source.name] = now
             died += now[0] - before[0]
             end_lost += now[1] - before[1]
-        return {"in_flight": in_flight, "died": died, "end_lost": end_lost}
+        return died, end_lost

@@ -20,6 +20,7 @@ from bitville_apm.agent.listener import PhpSource
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.spool import Spool
 from bitville_apm.agent.vitals import Vitals
+from bitville_apm.interfaces import ISource
 
 _log = Logger()
 _WORSE = ("ok", "degraded", "failing")
@@ -33,7 +34,8 @@ class Report:
     """
 
     pipelines: Sequence[Pipeline]
-    sources: Sequence[PhpSource]
+    php: Sequence[PhpSource]
+    sources: Sequence[ISource]
     spools: Sequence[Spool]
     vitals: Vitals
     lifecycle: Lifecycle
@@ -56,11 +58,15 @@ class Report:
                 yield forward.status, f"pipeline {pipeline.name}: {_trouble(pipeline)}"
             if pipeline.unbalanced:
                 yield "degraded", f"pipeline {pipeline.name}: its ledger does not add up: {dict(pipeline.unbalanced)}"
-        for source in self.sources:
+        for source in self.php:
             status = source.health()["status"]
             if status != "ok":
                 what = "does not listen" if not source.listening else "reads no more until the disk has caught up"
                 yield status, f"php {source.name}: {what}"
+        for other in self.sources:
+            told = other.health()
+            if told["status"] != "ok":
+                yield told["status"], f"{other.name}: {told.get('why', 'does not work')}"
         for spool in self.spools:
             if spool.failing:
                 yield "degraded", f"spool {spool.directory}: {spool.failing}"
@@ -80,9 +86,10 @@ class Report:
     def health(self) -> Mapping[str, Any]:
         """The body of `/health` (DAEMON-11)."""
         first = self.pipelines[0]
-        sources = {s.name: s.health() for s in self.sources}
-        for spool, source in zip(self.spools, self.sources, strict=True):
-            sources[source.name]["spool"] = spool.health()
+        sources: dict[str, dict[str, Any]] = {s.name: s.health() for s in self.php}
+        for spool, php in zip(self.spools, self.php, strict=True):
+            sources[php.name]["spool"] = spool.health()
+        sources.update((other.name, dict(other.health())) for other in self.sources)
         return {
             "status": self.status(),
             "timestamp": datetime.fromtimestamp(self.now(), timezone.utc).isoformat(),
@@ -122,7 +129,7 @@ class Report:
             "pid": os.getpid(),
             "why": [what for _, what in self.troubles()],
             "transmitters": {p.name: p.forward.told() for p in self.pipelines},
-            "sockets": {s.name: {"path": str(s.file.path), "held_by_supervisor": s.file.lent} for s in self.sources},
+            "sockets": {s.name: {"path": str(s.file.path), "held_by_supervisor": s.file.lent} for s in self.php},
             "last_restart": None
             if before is None
             else {"at": before.at, "because": before.why, "clients_waited_s": round(self.waited, 3)},

@@ -13,7 +13,7 @@ epoch has begun.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
@@ -21,10 +21,12 @@ from bitville_apm import cells, limits
 from bitville_apm.agent import frames
 from bitville_apm.agent.frames import Kept, Part, Said
 from bitville_apm.agent.inflight import Open
+from bitville_apm.agent.links import Key
 from bitville_apm.agent.lived import Lived
+from bitville_apm.agent.load import Load
 from bitville_apm.agent.segment import Place
 from bitville_apm.agent.window import Window, window_of
-from bitville_apm.cells import Columns, Looked, Tables
+from bitville_apm.cells import Looked, Tables
 from bitville_apm.profile import Own
 from bitville_apm.requests import Request
 
@@ -138,14 +140,16 @@ class Rollup:
         """A record that counts nowhere; it is covered like the others."""
         self._epoch(received, steady, place[0]).covers(place)
 
-    def look(self, now: float, steady: float, elapsed: float, tasks: Sequence[Task], counted: dict[str, float]) -> None:
+    def look(
+        self, now: float, steady: float, elapsed: float, tasks: Sequence[Task], counted: Mapping[str, float]
+    ) -> None:
         """One look at all processes of this pipeline, `elapsed` seconds after the one before.
 
         `counted` are the host's numbers of this second (`seconds` of the frame).
         """
         window = self._epoch(now, steady).window(window_of(now))
         window.secs = min(limits.WINDOW_S, window.secs + elapsed)
-        window.second(now, **counted)
+        window.second(now, counted)
         missed = round(elapsed) - 1
         if missed > 0:
             window.lost["looks"] = window.lost.get("looks", 0) + missed
@@ -170,21 +174,32 @@ class Rollup:
         lived = self._lived.get(id_)
         return lived.given if lived is not None else None
 
-    def load(self, now: float, steady: float, add: bool = False, **numbers: float) -> None:
-        """Numbers of the host in the frame's `load`: the largest of the window, or (`add`) their sum."""
-        load = self._epoch(now, steady).window(window_of(now)).load
-        for name, number in numbers.items():
-            load[name] = load.get(name, 0) + number if add else max(load.get(name, 0), number)
+    def load(self, now: float, steady: float) -> Load:
+        """The `load` of the window of now, to add to."""
+        return self._window(now, now, steady).load
+
+    def second(self, now: float, steady: float, numbers: Mapping[str, float]) -> None:
+        """What was counted in this second (the frame's `seconds`)."""
+        self._window(now, now, steady).second(now, numbers)
 
     def lost(self, now: float, steady: float, **numbers: float) -> None:
         """What is missing from the window (the frame's `lost`)."""
-        lost = self._epoch(now, steady).window(window_of(now)).lost
+        lost = self._window(now, now, steady).lost
         for name, number in numbers.items():
             lost[name] = lost.get(name, 0) + number
 
-    def cell(self, at: float, now: float, steady: float, dimension: str, value: str, columns: Columns) -> None:
-        """Add columns to one value in the window of `at`."""
-        self._epoch(now, steady).window(window_of(at)).merge({dimension: {value: columns}})
+    def cells(self, at: float, now: float, steady: float, tables: Tables) -> None:
+        """Add columns to values in the window of `at`."""
+        self._window(at, now, steady).merge(tables)
+
+    def link(
+        self, at: float, now: float, steady: float, key: Key, requests: int, executions: int | None, task_us: int
+    ) -> None:
+        """Two values go together in the window of `at`."""
+        self._window(at, now, steady).links.link(key, requests, executions, task_us)
+
+    def _window(self, at: float, now: float, steady: float) -> Window:
+        return self._epoch(now, steady).window(window_of(at))
 
     def _epoch(self, at: float, steady: float, run: int | None = None) -> Epoch:
         if not self.epochs or not self.epochs[-1].takes(at, run):

@@ -18,7 +18,7 @@ import itertools
 import math
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -28,15 +28,19 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from bitville_apm import limits, reading, requests
 from bitville_apm.agent.eyes import Seen
 from bitville_apm.agent.journal import Journal, NotWritten
+from bitville_apm.agent.load import Load
 from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.rollup import Epoch, Rollup, Task
 from bitville_apm.agent.segment import FRAMED, Entry, Place, Record
 from bitville_apm.agent.worker import Run
+from bitville_apm.cells import Columns, Tables
 from bitville_apm.checks import Refused
+from bitville_apm.interfaces import IRollup
 from bitville_apm.profile import Own
 from bitville_apm.records import Line
 from bitville_apm.requests import Request
@@ -62,6 +66,7 @@ class Folding:
     size: int = 0
 
 
+@implementer(IRollup)
 @attrs.define(eq=False)
 class Sealing:
     """One pipeline's frames. `run` is for what only computes; `clock` is monotonic, `now` unix seconds.
@@ -115,18 +120,44 @@ class Sealing:
         """The journal has taken a request. In the order of its places."""
         self._take(Folding(place, received_ms / 1000, request, line.message, len(line.body)))
 
-    def look(self, seen: Seen, tasks: Sequence[Task], counted: dict[str, float], load: dict[str, float]) -> None:
-        """One look at the processes of this pipeline (`looks.py`). Not before the windows of the last run are sealed:
-        what comes is the current window's.
-        """
-        if not self._begun:
-            return
-        steady = self.clock.seconds()
-        self.rollup.look(seen.now, steady, seen.elapsed, tasks, counted)
-        self.rollup.load(seen.now, steady, in_flight=load["in_flight"])
-        self.rollup.load(seen.now, steady, add=True, died=load["died"], end_lost=load["end_lost"])
-        if seen.unknown:
-            self.rollup.lost(seen.now, steady, in_flight_unknown=seen.unknown)
+    # --- IRollup: none of it before the windows of the last run are sealed, what comes is the current window's
+
+    def look(self, seen: Seen, tasks: Sequence[Task], counted: Mapping[str, float]) -> None:
+        """One look at the processes of this pipeline (`looks.py`); `counted` of the whole host."""
+        if self._begun:
+            self.rollup.look(seen.now, self.clock.seconds(), seen.elapsed, tasks, counted)
+            if seen.unknown:
+                self.lost(seen.now, in_flight_unknown=seen.unknown)
+
+    def cell(self, at: float, dimension: str, value: str, **columns: float) -> None:
+        """Add columns to one value in the window of `at`."""
+        self.cells(at, {dimension: {value: Columns(**columns)}})  # type: ignore[arg-type]
+
+    def cells(self, at: float, tables: Tables) -> None:
+        """The same of many."""
+        if self._begun:
+            now = self.now()
+            self.rollup.cells(min(at, now), now, self.clock.seconds(), tables)
+
+    def second(self, now: float, **numbers: float) -> None:
+        """What was counted in this second."""
+        if self._begun:
+            self.rollup.second(now, self.clock.seconds(), numbers)
+
+    def load(self, now: float) -> Load:
+        """The `load` of this window, to add to."""
+        return self.rollup.load(now, self.clock.seconds()) if self._begun else Load()
+
+    def link(self, at: float, a: tuple[str, str], b: tuple[str, str], task_s: float, executions: int | None) -> None:
+        """Two values go together."""
+        if self._begun:
+            now, steady, key = self.now(), self.clock.seconds(), (*a, *b)
+            self.rollup.link(min(at, now), now, steady, key, 0, executions, round(task_s * 1e6))
+
+    def lost(self, now: float, **numbers: float) -> None:
+        """What is missing from this window."""
+        if self._begun:
+            self.rollup.lost(now, self.clock.seconds(), **numbers)
 
     def _take(self, folding: Folding) -> None:
         last = self._waiting[-1].place if self._waiting else self._through

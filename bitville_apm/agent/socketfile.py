@@ -179,7 +179,8 @@ class SocketFile:
             return grp.getgrnam(self.group).gr_gid
         except KeyError:
             raise CannotListen(
-                f"{self.path}: this machine has no group {self.group!r}; set group to the one PHP runs under"
+                f"{self.path}: this machine has no group {self.group!r}; set group to the one PHP runs under, "
+                "or enabled = no where there is no PHP"
             ) from None
 
     @contextlib.contextmanager

@@ -115,19 +115,12 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     clock.make_steady(reactor)
     descriptors = _raise_descriptor_limit()
     settings, inherited = options.settings, options.inheritance
-    pipelines: dict[str, Pipeline] = {}
+    pipelines = Pipelines(options, reactor)
     sources: list[PhpSource] = []
     spools: list[Spool] = []
-    # One for all pipelines: they could not compute at once anyway.
-    compute = Worker(reactor, "frames")
-    workers: list[Worker] = [compute]
+    workers: list[Worker] = []
     for php in settings.php:
-        key = php.key or settings.collector.key
-        if key not in pipelines:
-            worker = Worker(reactor, "journal")
-            workers.append(worker)
-            pipelines[key] = _pipeline(_name(php.key), key, options, reactor, worker, compute)
-        pipeline = pipelines[key]
+        pipeline = pipelines.of(php.key)
         flight = InFlight()
         source = PhpSource(
             name=php.name,
@@ -146,20 +139,23 @@ def makeService(options: Options, reactor: Any = None) -> IService:
             reading = Worker(reactor, f"spool {php.name}")
             workers.append(reading)
             spools.append(Spool(php.spool, php.group, pipeline, reading, reactor, source.in_flight.found))
+    # Sections above have made those they need; the host alone needs one, too.
+    made = pipelines.all()
     beat, checker, looking = Worker(reactor, "heartbeat"), Worker(reactor, "check"), Worker(reactor, "looks")
     service = AgentService(
         reactor=reactor,
-        pipelines=list(pipelines.values()),
-        sources=sources,
+        pipelines=made,
+        php=sources,
+        # Half of the descriptors are for clients, a quarter for two files of each process looked at.
+        sources=[Looks(sources, made, Eyes(descriptors // 8, time.time, _boottime), looking, reactor, _boottime)],
         spools=spools,
-        workers=[*workers, beat, checker, looking],
+        workers=[*pipelines.workers, *workers, beat, checker, looking],
         listen_health=_health_listener(settings, reactor, inherited.handed),
         health_address=str(settings.agent.health),
         state=settings.agent.state,
         now=time.time,
         inheritance=inherited,
-        # Half of the descriptors are for clients, a quarter for two files of each process looked at.
-        looks=Looks(sources, Eyes(descriptors // 8, time.time, _boottime), looking, reactor, _boottime),
+        boottime=_boottime,
     )
     service.vitals = Vitals(
         settings.agent.heartbeat, beat, reactor, lambda: service.report.stalled_for, lambda: service.report.requests
@@ -184,7 +180,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         before=inherited.handed,
     )
     service.report = Report(
-        service.pipelines, sources, spools, service.vitals, service.lifecycle, reactor, now=time.time
+        made, sources, service.sources, spools, service.vitals, service.lifecycle, reactor, now=time.time
     )
     service.control = Control(settings.agent.state / CONTROL, reactor, service.commands())
     return service
@@ -202,27 +198,54 @@ def _datagrams(
     return Datagrams(php.name, reactor, pipeline, flight.found, file, php.udp, handed)
 
 
-def _pipeline(name: str, key: str, options: Options, reactor: Any, worker: Worker, compute: Worker) -> Pipeline:
-    settings = options.settings
-    state, link = settings.agent.state, settings.collector
-    bound = settings.limits.journal_mb * limits.MIB
-    journal = Journal(Disk(state / "journal" / name, settings.limits.fsync, bound, True), worker, reactor, time.time)
-    frames = Journal(Disk(state / "journal" / name / "frames", settings.limits.fsync), worker, reactor, time.time)
-    quarantine = Quarantine(state / "quarantine" / name)
-    breaker_name = "central_listener" if name == "default" else f"central_listener-{name}"
-    forward = Forward(
-        journals=[Outgoing(frames, at_once=True), Outgoing(journal)],
-        transmitter=Transmitter(reactor, worker, time.time, link.url, settings.agent.host, options.policy),
-        quarantine=quarantine,
-        run=worker,
-        clock=reactor,
-        now=time.time,
-        read_key=_key_reader(key, link.key_file),
-        state_file=state / "circuit-breaker-state" / f"{breaker_name}.state",
-        flush_seconds=link.flush_seconds,
-        breaker_name=breaker_name,
-    )
-    return Pipeline(name, journal, frames, forward, quarantine, worker, compute, reactor, time.time)
+class Pipelines:
+    """One pipeline a key, made when a section asks for it; `workers` are their threads."""
+
+    def __init__(self, options: Options, reactor: Any) -> None:
+        self._options, self._reactor = options, reactor
+        # One for all pipelines: they could not compute at once anyway.
+        self._compute = Worker(reactor, "frames")
+        self.workers = [self._compute]
+        self._made: dict[str, Pipeline] = {}
+
+    def of(self, own_key: str) -> Pipeline:
+        """The one of a section with this key of its own, or (empty) of all those without."""
+        key = own_key or self._options.settings.collector.key
+        found = self._made.get(key)
+        if found is None:
+            worker = Worker(self._reactor, "journal")
+            self.workers.append(worker)
+            found = self._made[key] = self._pipeline(_name(own_key), key, worker)
+        return found
+
+    def all(self) -> list[Pipeline]:
+        """All that were asked for, at least the one of no section."""
+        if not self._made:
+            self.of("")
+        return list(self._made.values())
+
+    def _pipeline(self, name: str, key: str, worker: Worker) -> Pipeline:
+        options, reactor, settings = self._options, self._reactor, self._options.settings
+        state, link = settings.agent.state, settings.collector
+        bound = settings.limits.journal_mb * limits.MIB
+        directory, fsync = state / "journal" / name, settings.limits.fsync
+        journal = Journal(Disk(directory, fsync, bound, True), worker, reactor, time.time)
+        frames = Journal(Disk(directory / "frames", fsync), worker, reactor, time.time)
+        quarantine = Quarantine(state / "quarantine" / name)
+        breaker_name = "central_listener" if name == "default" else f"central_listener-{name}"
+        forward = Forward(
+            journals=[Outgoing(frames, at_once=True), Outgoing(journal)],
+            transmitter=Transmitter(reactor, worker, time.time, link.url, settings.agent.host, options.policy),
+            quarantine=quarantine,
+            run=worker,
+            clock=reactor,
+            now=time.time,
+            read_key=_key_reader(key, link.key_file),
+            state_file=state / "circuit-breaker-state" / f"{breaker_name}.state",
+            flush_seconds=link.flush_seconds,
+            breaker_name=breaker_name,
+        )
+        return Pipeline(name, journal, frames, forward, quarantine, worker, self._compute, reactor, time.time)
 
 
 def _name(own_key: str) -> str:

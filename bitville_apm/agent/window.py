@@ -6,13 +6,14 @@ stay what came in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
 from bitville_apm import cells, limits
 from bitville_apm.agent.links import Links
 from bitville_apm.agent.lived import Lived
+from bitville_apm.agent.load import Load
 from bitville_apm.cells import NOT_LOOKED, OTHER, Columns, Looked, Tables, cell
 from bitville_apm.profile import Own
 from bitville_apm.requests import Request, network
@@ -37,7 +38,7 @@ class Window:
     looked: dict[str, tuple[Lived, Looked]] = attrs.Factory(dict)
     secs: float = 0.0
     seconds: dict[str, list[float | None]] = attrs.Factory(dict)
-    load: dict[str, float] = attrs.Factory(dict)
+    load: Load = attrs.Factory(Load)
     lost: dict[str, float] = attrs.Factory(dict)
     _wall_us: int = 0
     _task_us: int = 0
@@ -91,7 +92,7 @@ class Window:
             held = self.looked[lived.id] = (lived, Looked())
         lived.looked(self.at, held[1], part)
 
-    def second(self, now: float, **numbers: float) -> None:
+    def second(self, now: float, numbers: Mapping[str, float]) -> None:
         """What one look counted, under the second it was in."""
         for name, number in numbers.items():
             held = self.seconds.setdefault(name, [None] * limits.WINDOW_S)

@@ -101,6 +101,20 @@ def test_sigterm_with_a_dead_collector_keeps_everything_for_the_next_start(tmp_p
         late.close()
 
 
+def test_a_host_without_php(tmp_path: Path, collector: Collector) -> None:
+    """CFG-05: with `[php] enabled = no` there is no socket and no spool; frames of the host are made and sent."""
+    agent = Agent(tmp_path / "a", collector.url)
+    agent.config.write_text(agent.config.read_text().replace("[php]\n", "[php]\nenabled = no\n"))
+    with running(agent):
+        wait_until(lambda: agent.health()["stats"]["sources"]["host"]["looks"] >= 1)
+        assert agent.health()["status"] == "ok"
+        assert agent.health()["stats"]["sources"].keys() == {"host"}
+        assert not agent.socket.exists()
+        assert not agent.spool.exists()
+        assert agent.stop() == 0
+    assert [frame["body"]["cells"].get("endpoint") for frame in collector.frames.values()]
+
+
 def test_a_stale_socket_is_replaced(tmp_path: Path, collector: Collector) -> None:
     """DAEMON-07: after SIGKILL the socket is still there, and the next agent takes its place."""
     agent = Agent(tmp_path / "a", collector.url)

@@ -192,15 +192,11 @@ def test_a_cursor_that_could_not_be_written(world: World) -> None:
     world.sealing._sealing.release()
     for _ in range(20):
         world.turn(1)
-        world.sealing.look(Seen(START + world.clock.seconds(), 1.0), [], {"in_flight": 1.0}, _load())
+        world.sealing.look(Seen(START + world.clock.seconds(), 1.0), [], {"in_flight": 1.0})
     world.crash()
     world.finish()
     assert [f.covers for f in world.stored.values()][:2] == [(1, 1, 1), (1, 2, 1)]
     assert world.counted == len(world.acked) == 1
-
-
-def _load() -> dict[str, float]:
-    return {"in_flight": 1.0, "died": 0.0, "end_lost": 0.0}
 
 
 def test_an_answer_that_was_lost(world: World) -> None:

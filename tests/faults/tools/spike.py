@@ -207,7 +207,7 @@ def run(directory: Path, site: Site, server: Fpm, burners: int, seconds: float, 
             pages.add(visitor.tally)
         wait_until(lambda: not _spooled(agent.spool), CALM_S, "the spool is not imported")
         wait_until(lambda: agent.ledger()["pending"] == 0, CALM_S, "records are pending")
-        (source,) = agent.health()["stats"]["sources"].values()
+        source = agent.health()["stats"]["sources"]["php"]
         ledger = agent.ledger()
         assert agent.stop() == 0
         frames = [frame["body"] for frame in collector.frames.values()]
