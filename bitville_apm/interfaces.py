@@ -109,3 +109,14 @@ class IRollup(Interface):
 
     def lost(now: float, **numbers: float) -> None:
         """What is missing from this window, for the frame's `lost`."""
+
+
+class IExplainer(Interface):
+    """Explains a window (the collector's; pages and API ask it)."""
+
+    def explain(projects: frozenset[str] | None, start: float, end: float, host: str | None) -> Deferred[Any]:
+        """The `analysis.report.Report` of [start, end), unix seconds, against the hour before it.
+
+        Of one project: fails with `HttpProblem` 400 where several of the caller's have frames there, 503 when too many
+        ask at once.
+        """

@@ -26,6 +26,7 @@ from bitville_apm.collector.app import App
 from bitville_apm.collector.auth import Auth
 from bitville_apm.collector.cleanup import Cleanup
 from bitville_apm.collector.datagrams import Datagrams
+from bitville_apm.collector.explainer import Explainer
 from bitville_apm.collector.first import ensure_local_key, ensure_way_in
 from bitville_apm.collector.gate import Gate
 from bitville_apm.collector.ingest import Ingest
@@ -114,7 +115,9 @@ class Collector(service.Service):
                 started=now,
             )
             peers = Peers(section.allow, section.trusted_proxies)
-            gate = Gate(app.resource(resource(store, auth, clock)), peers, rates, self.reactor)
+            gate = Gate(
+                app.resource(resource(store, auth, clock, Explainer(store, agents, clock))), peers, rates, self.reactor
+            )
             self._port = self._listen(section, LimitedSite(gate, self.reactor, peers=peers))
             if section.udp is not None:
                 self._datagrams = Datagrams(self._ingest, auth.by_signature, peers, clock.seconds)

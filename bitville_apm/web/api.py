@@ -13,14 +13,16 @@ from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from bitville_apm import limits
+from bitville_apm.analysis.markdown import markdown
+from bitville_apm.analysis.report import Report
 from bitville_apm.http import HttpProblem, answer_problem
 from bitville_apm.store.interface import TooSlow
 from bitville_apm.web import openapi
 from bitville_apm.web.access import Access, Visit, authorised
 from bitville_apm.web.detail import detail_json
 from bitville_apm.web.exports import FORMATS, exported
-from bitville_apm.web.parameters import Parameters, ordered, search_of, wrong
-from bitville_apm.web.questions import Questions, Range, page_json, range_of
+from bitville_apm.web.parameters import REPORT_FORMATS, Parameters, ordered, search_of, wrong
+from bitville_apm.web.questions import Questions, Range, page_json, range_of, report_json, spike_json
 from bitville_apm.web.usual import difference
 
 _log = Logger()
@@ -30,6 +32,14 @@ def answer_json(request: Request, value: Any) -> bytes:
     """A value as the body of an answer."""
     body = msgspec.json.encode(value) + b"\n"
     request.setHeader(b"Content-Type", b"application/json")
+    request.setHeader(b"Content-Length", b"%d" % len(body))
+    return body
+
+
+def answer_markdown(request: Request, report: Report) -> bytes:
+    """A report as a text for tickets and chats."""
+    body = markdown(report).encode()
+    request.setHeader(b"Content-Type", b"text/markdown; charset=utf-8")
     request.setHeader(b"Content-Length", b"%d" % len(body))
     return body
 
@@ -164,6 +174,46 @@ class Api:
             "items": difference(tops[0].rows, tops[1].rows, seconds[0], seconds[1])[:limit],
         }
         return answer_json(visit.request, answer)
+
+    @app.route("/spikes", methods=["GET"])
+    @authorised
+    async def spikes(self, visit: Visit) -> bytes:
+        """The spikes that lasted into a time, newest first; by default those of the last day."""
+        parameters = Parameters.of(visit.request)
+        start, end = parameters.moment("from"), parameters.moment("to")
+        host, project = parameters.text("host"), parameters.text("project")
+        limit = parameters.whole("limit", 1, limits.SEARCH_LIMIT) or limits.SEARCH_DEFAULT
+        parameters.done()
+        ordered("from", start, "to", end)
+        if start is None:
+            start = max(0.0, (self.questions.now() if end is None else end) - limits.SPIKES_LISTED_S)
+        found = await self.questions.spikes(visit.projects(project), start, end, host, limit)
+        return answer_json(visit.request, {"items": [spike_json(spike) for spike in found]})
+
+    @app.route("/spikes/<id>", methods=["GET"])
+    @authorised
+    async def spike(self, visit: Visit, id: str) -> bytes:
+        """One spike with its report, as JSON or as Markdown (VIZ-04)."""
+        parameters = Parameters.of(visit.request)
+        form = parameters.choice("format", REPORT_FORMATS)
+        parameters.done()
+        spike, report = await self.questions.spike(visit.projects(None), id)
+        if form == "md":
+            return answer_markdown(visit.request, report)
+        return answer_json(visit.request, report_json(spike, report))
+
+    @app.route("/explain", methods=["GET"])
+    @authorised
+    async def explain(self, visit: Visit) -> bytes:
+        """Any window of one project explained against the hour before it."""
+        parameters = Parameters.of(visit.request)
+        start, end = parameters.moment("from"), parameters.moment("to")
+        host, project = parameters.text("host"), parameters.text("project")
+        form = parameters.choice("format", REPORT_FORMATS)
+        parameters.done()
+        ordered("from", start, "to", end)
+        report = await self.questions.explain(visit.projects(project), start, end, host)
+        return answer_markdown(visit.request, report) if form == "md" else answer_json(visit.request, report)
 
     @app.route("/correlation/<id>", methods=["GET"])
     @authorised

@@ -9,7 +9,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 
 from bitville_apm.http import HttpProblem, Refused
-from bitville_apm.interfaces import IAuth
+from bitville_apm.interfaces import IAuth, IExplainer
 from bitville_apm.store.interface import IStore
 from bitville_apm.web.access import Access
 from bitville_apm.web.api import Api
@@ -34,14 +34,15 @@ SECURITY = {
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
 
 
-def resource(store: IStore, auth: IAuth, clock: IReactorTime) -> IResource:
+def resource(store: IStore, auth: IAuth, clock: IReactorTime, explainer: IExplainer) -> IResource:
     """Everything below `/` that is not for agents.
 
-    `clock` is the reactor: it tells the time and, where it has threads, large records are read in them.
+    `clock` is the reactor: it tells the time and, where it has threads, large records are read in them. `explainer`
+    explains windows picked by hand.
     """
     access = Access(auth)
     static = Static()
-    questions = Questions(store, clock)
+    questions = Questions(store, clock, explainer)
     pages = Pages(access, questions, static)
     return _Root(
         {

@@ -13,10 +13,11 @@ import msgspec
 
 import bitville_apm
 from bitville_apm import limits
+from bitville_apm.analysis.report import Report
 from bitville_apm.store.interface import Found, TopRow
 from bitville_apm.web.detail import FunctionUse
 from bitville_apm.web.exports import FORMATS
-from bitville_apm.web.parameters import SORTS, SOURCES
+from bitville_apm.web.parameters import REPORT_FORMATS, SORTS, SOURCES
 
 _Schema = dict[str, Any]
 
@@ -79,6 +80,27 @@ _WHOLE: _Schema = {
         ),
     ]
 }
+
+
+_SPIKE_OWN = _object(id=_ID, project=_TEXT, hosts=_list({"type": "string"}), revision=_INTEGER)
+_SPIKE: _Schema = {
+    "allOf": [
+        _SPIKE_OWN,
+        _object(
+            **{name: {"type": "number"} for name in ("opened", "onset", "peak", "level", "baseline")},
+            **{name: {"type": "string"} for name in ("measure", "kind", "verdict", "signature")},
+            end=_MAYBE_NUMBER,
+            provisional={"type": "boolean"},
+        ),
+    ]
+}
+_SPIKE_REPORT: _Schema = {"allOf": [_SPIKE_OWN, _ref("Report")]}
+
+
+def _report(route: _Schema) -> _Schema:
+    """A route whose answer is a report, which it also gives as Markdown."""
+    route["get"]["responses"]["200"]["content"]["text/markdown"] = {"schema": {"type": "string"}}
+    return route
 
 
 def _get(
@@ -174,6 +196,14 @@ def _paths() -> dict[str, Any]:
         summary=_object(total_records=_INTEGER, php_count=_INTEGER, postgres_count=_INTEGER, total_sql_time_ms=_NUMBER),
     )
     names = _object(items=_list({"type": "string"}))
+    spikes = _object(items=_list(_SPIKE))
+    spike = _report(_get("One spike with its report", _SPIKE_REPORT, {"format": _choice(*REPORT_FORMATS)}, by_id=True))
+    explained = _report(
+        _get(
+            "A window of one project explained against the hour before it", _ref("Report"),
+            {**_RANGE, **place, "format": _choice(*REPORT_FORMATS)}, wanted="from",
+        )
+    )  # fmt: skip
     both = {"correlation_id": _TEXT, "a": window, "b": window, "dimension": _DIMENSION, **place, "limit": rows}
     return {
         "/api/search": _get("Records that match, slowest first", found, search),
@@ -193,13 +223,20 @@ def _paths() -> dict[str, Any]:
         "/api/statistics": _get("How much is stored", statistics, {"project": _TEXT}),
         "/api/compare": _get("A request against what is usual, or two windows", compared, both),
         "/api/correlation/{id}": _get("A request and what its database was seen doing", correlation, by_id=True),
+        "/api/spikes": _get(
+            "Spikes, newest first", spikes, {**_RANGE, **place, "limit": _whole(1, limits.SEARCH_LIMIT)}
+        ),
+        "/api/spikes/{id}": spike,
+        "/api/explain": explained,
         "/api/projects": _get("The projects that sent anything", names),
         "/api/hosts": _get("The hosts that sent anything", names, {"project": _TEXT}),
     }  # fmt: skip
 
 
 def _components() -> dict[str, Any]:
-    return msgspec.json.schema_components((Found, TopRow, FunctionUse), ref_template="#/components/schemas/{name}")[1]
+    return msgspec.json.schema_components(
+        (Found, TopRow, FunctionUse, Report), ref_template="#/components/schemas/{name}"
+    )[1]
 
 
 def document() -> bytes:

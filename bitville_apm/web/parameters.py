@@ -17,6 +17,7 @@ from bitville_apm.store.interface import Search
 
 SOURCES = ("php_agent", "postgres_agent")
 SORTS = ("duration", "time")
+REPORT_FORMATS = ("json", "md")
 SPANS = {"15m": 900, "1h": 3600, "6h": 6 * 3600, "24h": 86_400, "7d": 7 * 86_400}
 """What `last` may say on a page, in seconds; `all` is everything kept."""
 

@@ -13,10 +13,12 @@ from twisted.internet.interfaces import IReactorThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 
 from bitville_apm import limits
+from bitville_apm.analysis.report import Report
 from bitville_apm.endpoints import endpoint
 from bitville_apm.http import HttpProblem
+from bitville_apm.interfaces import IExplainer
 from bitville_apm.records import canonical_id
-from bitville_apm.store.interface import BadCursor, IStore, Page, Point, Projects, Search, TopRow
+from bitville_apm.store.interface import BadCursor, IStore, Page, Point, Projects, Search, Spike, TopRow
 from bitville_apm.web.detail import Detail, detail_json, detail_of, found_json
 from bitville_apm.web.parameters import wrong
 from bitville_apm.web.usual import Usual
@@ -88,12 +90,26 @@ def page_json(page: Page) -> dict[str, Any]:
     }
 
 
+def spike_json(spike: Spike) -> dict[str, Any]:
+    """A row of `/api/spikes`: all that is kept of a spike but its report."""
+    told = msgspec.structs.asdict(spike)
+    del told["report"]
+    return told
+
+
+def report_json(spike: Spike, report: Report) -> dict[str, Any]:
+    """What `/api/spikes/<id>` answers: the report, and what is known of the spike beside it."""
+    own = {"id": spike.id, "project": spike.project, "hosts": spike.hosts, "revision": spike.revision}
+    return {**own, **msgspec.structs.asdict(report)}
+
+
 @attrs.frozen
 class Questions:
-    """The store's answers. `clock` is the reactor."""
+    """The store's answers. `clock` is the reactor; `explainer` explains windows."""
 
     store: IStore
     clock: IReactorTime
+    explainer: IExplainer
 
     def now(self) -> float:
         """Unix seconds."""
@@ -196,6 +212,39 @@ class Questions:
                 "total_sql_time_ms": 0.0 if detail is None else detail.found.sql_ms,
             },
         }
+
+    async def spikes(
+        self,
+        projects: Projects,
+        start: float = 0.0,
+        end: float | None = None,
+        host: str | None = None,
+        limit: int = limits.SEARCH_DEFAULT,
+    ) -> Sequence[Spike]:
+        """The spikes that lasted into a window, newest first, without their reports; open at the end: up to now."""
+        behind = self.now() + limits.CLOCK_AHEAD_S if end is None else end
+        return await self.store.spikes(projects, start, behind, host, limit)
+
+    async def spike(self, projects: Projects, id: str) -> tuple[Spike, Report]:
+        """One spike and its report; 404 where there is none that the caller may see."""
+        spike = await self.store.spike(projects, id)
+        if spike is None:
+            raise HttpProblem(404, f"no spike {id[: limits.PARAMETER_CHARACTERS]}")
+        return spike, msgspec.json.decode(spike.report, type=Report)
+
+    async def explain(
+        self, projects: Projects, start: float | None, end: float | None, host: str | None = None
+    ) -> Report:
+        """Any window explained against the hour before it; open at the end: up to now. 400 for one of no use."""
+        if start is None:
+            raise wrong("from", "missing; the window to explain is from … to …")
+        end = self.now() if end is None else end
+        if end - start < limits.WINDOW_S:
+            raise wrong("to", f"less than {limits.WINDOW_S} s after from")
+        if end - start > limits.EXPLAIN_WINDOW_S:
+            raise wrong("to", f"more than {limits.EXPLAIN_WINDOW_S / 3600:.0f} h after from: ask for a shorter time")
+        report: Report = await self.explainer.explain(projects, start, end, host)
+        return report
 
     async def projects(self, projects: Projects) -> list[str]:
         """The projects that sent anything."""

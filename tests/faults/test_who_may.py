@@ -25,6 +25,7 @@ PARAMETERS = {
     "/api/top": "?dimension=endpoint",
     "/api/stats": f"?endpoint=GET%20/{SECRET}",
     "/api/compare": f"?correlation_id={IDS[0]}",
+    "/api/explain": "?from=1000000000&to=1000000060",
     "/top": "?dimension=endpoint",
     "/top.json": "?dimension=endpoint",
 }

@@ -17,7 +17,24 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from bitville_apm import reading, requests
+from bitville_apm.analysis.report import (
+    Before,
+    Blocking,
+    Cause,
+    Change,
+    Example,
+    Factor,
+    Flying,
+    Part,
+    Quality,
+    Report,
+    Split,
+    Step,
+    Victim,
+    Waits,
+)
 from bitville_apm.collector.auth import Auth, new_key, new_link
+from bitville_apm.interfaces import IExplainer
 from bitville_apm.store.interface import (
     BadCursor,
     Found,
@@ -27,6 +44,7 @@ from bitville_apm.store.interface import (
     Point,
     Projects,
     Search,
+    Spike,
     Stored,
     TopRow,
 )
@@ -87,6 +105,7 @@ class Memory:
     kept: list[Stored] = attrs.field(factory=list)
     tops: dict[str, list[TopRow]] = attrs.field(factory=dict)
     loads: list[Load] = attrs.field(factory=list)
+    risen: list[Spike] = attrs.field(factory=list)
     asked: list[tuple[Any, ...]] = attrs.field(factory=list)
 
     def add(self, project: str, body: Mapping[str, Any], kind: str = "end") -> Found:
@@ -151,6 +170,24 @@ class Memory:
         self.asked.append(("load", projects, start, end, step, host))
         return succeed([load for load in self.loads if host in (None, load.host)])
 
+    def spikes(
+        self, projects: Projects, start: float, end: float, host: str | None, limit: int, signature: str | None = None
+    ) -> Deferred[Sequence[Spike]]:
+        self.asked.append(("spikes", projects, start, end, host, limit))
+        found = [
+            msgspec.structs.replace(spike, report=b"")
+            for spike in sorted(self.risen, key=lambda spike: -spike.onset)
+            if (projects is None or spike.project in projects)
+            and spike.onset < end
+            and (spike.end is None or spike.end >= start)
+            and (host is None or host in spike.hosts)
+        ]
+        return succeed(found[:limit])
+
+    def spike(self, projects: Projects, id: str) -> Deferred[Spike | None]:
+        own = (spike for spike in self.risen if projects is None or spike.project in projects)
+        return succeed(next((spike for spike in own if spike.id == id), None))
+
     def projects(self, projects: Projects) -> Deferred[Sequence[str]]:
         return succeed(list({s.found.project for s in self._seen(projects)}))
 
@@ -166,6 +203,106 @@ def top_row(value: str, **changes: Any) -> TopRow:
         "p95_ms": 1900.0, "p99_ms": 2300.0,
     }  # fmt: skip
     return TopRow(value=value, **{**numbers, **changes})
+
+
+@implementer(IExplainer)
+@attrs.define(eq=False)
+class Explainer:
+    """Explains every window alike, and remembers what it was asked."""
+
+    report: Report
+    asked: list[tuple[Any, ...]] = attrs.field(factory=list)
+
+    def explain(self, projects: Projects, start: float, end: float, host: str | None) -> Deferred[Report]:
+        self.asked.append((projects, start, end, host))
+        return succeed(self.report)
+
+
+def full_report(**changes: Any) -> Report:
+    """A report in which every part has something to say, with names that a page must escape."""
+    made = Report(
+        verdict="GET /search: 3 times the requests, on web1 and web2 <b>",
+        kind="load",
+        provisional=False,
+        coverage=0.87,
+        unexplained=3.4,
+        measure="tasks",
+        onset=NOW - 600,
+        opened=NOW - 593,
+        peak=NOW - 570,
+        end=NOW - 420,
+        level=31.4,
+        baseline=2.1,
+        causes=[
+            Cause(
+                dimension="endpoint", value="GET /search|`<i>", score=0.8, share=0.83, lift=4.2, confidence=0.97,
+                level=25.0, baseline=1.5, mechanism="traffic", hosts=["web1", "web2"],
+                factors={
+                    "n": Factor(before=12, after=36, part=22.0), "q": Factor(before=4, after=4.2, part=1.0),
+                    "c": Factor(before=0.03, after=0.031, part=0.5),
+                },
+                story=[
+                    Step(dimension="client", value="203.0.113.0/24"),
+                    Step(dimension="endpoint", value="GET /search|`<i>"),
+                    Step(dimension="function", value="Shop\\Search::run"),
+                ],
+            ),
+            Cause(
+                dimension="process", value="backup", score=0.12, share=0.12, lift=None, confidence=0.8, level=3.5,
+                baseline=0.0, mechanism="not php", hosts=["web1"],
+            ),
+        ],
+        victims=[Victim(dimension="endpoint", value="GET /cart", requests=120, wall_ms_before=80.0, wall_ms=950.0)],
+        split=[
+            Split(
+                host="web1", running=24.0, blocked=3.0, baseline_running=2.0, baseline_blocked=0.1, cores=4, load1=18.2,
+                coverage=0.9, pressure={"cpu": 88.0, "io": 12.0},
+                parts=[
+                    Part(kind="php", name="php", running=20.0, blocked=0.5),
+                    Part(kind="process", name="backup", running=1.0, blocked=2.5),
+                    Part(kind="unknown", name="unknown", running=3.0, blocked=0.0),
+                ],
+            )
+        ],
+        waits=[Waits(wait="Lock:transactionid", level=6.0, baseline=0.1)],
+        changes=[Change(dimension="release", value="2026-11-28", level=2.0)],
+        ruled_out=["memory: nothing was swapped"],
+        quality=Quality(
+            frames=18, baseline_frames=360, lost_looks=4.0, silent=["web3"], clock_skew_s={"web2": -5.0},
+            notes=["no look inside the database"],
+        ),
+        signature="c0ffee",
+        examples=[
+            Example(
+                why="slowest", id="11111111-1111-4111-8111-111111111111", at=NOW - 570, host="web1",
+                endpoint="GET /search|`<i>", method="GET", url="/search?q=<script>", status=200, duration_ms=9500.0,
+            )
+        ],
+        in_flight=[
+            Flying(
+                id="11111111-1111-4111-8111-111111111111", endpoint="GET /search|`<i>", host="web1", age_ms=4200.0
+            )
+        ],
+        locks=[
+            Blocking(
+                depth=0, session="shop@shop 4711", state="idle in transaction", statement="UPDATE stock", blocked=2
+            ),
+            Blocking(depth=1, session="shop@shop 4712", state="active", statement="SELECT 1", blocked=0),
+        ],
+        seen_before=[Before(id="5b0c", onset=NOW - 86_400, verdict="GET /search: the same yesterday")],
+    )  # fmt: skip
+    return msgspec.structs.replace(made, **changes)
+
+
+def kept_spike(id: str = "77777777-7777-4777-8777-777777777777", project: str = "shop", **changes: Any) -> Spike:
+    """A spike as it is kept; `changes` are the report's."""
+    report = full_report(**changes)
+    return Spike(
+        id=id, project=project, hosts=["web1", "web2"], opened=report.opened or report.onset, onset=report.onset,
+        peak=report.peak, end=report.end, measure=report.measure, level=report.level, baseline=report.baseline,
+        kind=report.kind, verdict=report.verdict, provisional=report.provisional, signature=report.signature,
+        revision=3, report=msgspec.json.encode(report),
+    )  # fmt: skip
 
 
 @attrs.define(eq=False)
@@ -232,6 +369,7 @@ class World:
     clock: Clock = attrs.field(factory=Clock)
     store: Memory = attrs.field(factory=Memory)
     keyring: Keyring = attrs.field(factory=Keyring)
+    explainer: Explainer = attrs.field(factory=lambda: Explainer(full_report()))
     auth: Auth = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -280,7 +418,7 @@ class World:
             sent["Authorization"] = [f"Bearer {key}"]
         if session is not None:
             sent["Cookie"] = [f"bitville_session={session}"]
-        stub = StubTreq(resource(self.store, self.auth, self.clock))
+        stub = StubTreq(resource(self.store, self.auth, self.clock, self.explainer))
         body = dict(form) if form is not None else None
         address = HOST if self.secure else HOST.replace("https:", "http:")
         options: dict[str, Any] = {"headers": sent, "data": body, "allow_redirects": False}
