@@ -22,7 +22,7 @@ MEASURES = {
 FACTORS = {"n": "requests a second", "q": "executions a request", "c": "seconds an execution"}
 EXAMPLES = {"slowest": "slowest", "median": "typical", "died": "died"}
 NOTHING = "\u2013"
-_UNSHOWN = dict.fromkeys((*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), " ")
+_UNSHOWN = dict.fromkeys((*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A)), " ")
 """Line ends, control characters, and those by which a text could show itself in another order than it has."""
 
 

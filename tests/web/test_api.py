@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from twisted.internet.defer import fail
 
 from bitville_apm import limits
+from bitville_apm.analysis.markdown import markdown
+from bitville_apm.analysis.report import Report
 from bitville_apm.records import canonical_id
 from bitville_apm.store.interface import TooSlow
-from tests.web.world import NOW, World, end_record, top_row
+from tests.web.world import NOW, World, end_record, full_report, kept_spike, top_row
 
 ID = end_record()["id"]
 
@@ -152,3 +155,57 @@ def test_our_own_errors(monkeypatch: pytest.MonkeyPatch) -> None:
         assert answer.status == 500
         assert "Traceback" not in answer.text
         assert "JSONDecodeError" not in answer.text
+
+
+def test_spikes() -> None:
+    """ADV-05, STOR-04: the spikes of a time, of the caller's projects, newest first, by default those of a day."""
+    w = World()
+    for id, project, at in (("a", "shop", NOW - 600), ("b", "shop", NOW - 900), ("c", "shop", NOW - 2 * 86_400)):
+        w.store.risen.append(kept_spike(id, project, onset=at, opened=at + 5, end=at + 60))
+    w.store.risen.append(kept_spike("d", "blog"))
+    key = w.key("shop")
+    items = w.ask("/api/spikes", key=key).json()["items"]
+    assert [item["id"] for item in items] == ["a", "b"]
+    assert {"project": "shop", "measure": "tasks", "level": 31.4, "revision": 3}.items() <= items[0].items()
+    assert "report" not in items[0]
+    assert [item["id"] for item in w.ask(f"/api/spikes?from=0&to={NOW - 800}", key=key).json()["items"]] == ["b", "c"]
+    assert [item["id"] for item in w.ask(f"/api/spikes?to={NOW - 800}", key=key).json()["items"]] == ["b"]
+    assert w.ask("/api/spikes?host=db1", key=key).json() == {"items": []}
+    assert len(w.ask("/api/spikes?from=0&limit=1", key=key).json()["items"]) == 1
+    assert w.ask("/api/spikes?project=blog", key=key).status == 403
+    for query, field in (("from=x", "from"), ("from=9&to=8", "to"), ("limit=0", "limit"), ("id=a", "id")):
+        wrong = w.ask(f"/api/spikes?{query}", key=key)
+        assert (wrong.status, wrong.json()["details"][0]["field"]) == (400, field)
+
+
+def test_one_spike() -> None:
+    """VIZ-04: a spike's report by its permanent link, as JSON or Markdown; nobody else's."""
+    w = World()
+    w.store.risen += [kept_spike("a"), kept_spike("b", "blog")]
+    key = w.key("shop")
+    one = w.ask("/api/spikes/a", key=key).json()
+    assert {"id": "a", "project": "shop", "hosts": ["web1", "web2"], "revision": 3}.items() <= one.items()
+    assert msgspec.convert(one, Report) == full_report()
+    text = w.ask("/api/spikes/a?format=md", key=key)
+    assert (text.header("content-type"), text.text) == ("text/markdown; charset=utf-8", markdown(full_report()))
+    assert w.ask("/api/spikes/b", key=key).status == 404
+    assert w.ask("/api/spikes/a?format=pdf", key=key).json()["details"][0]["field"] == "format"
+
+
+def test_any_window_is_explained() -> None:
+    """spikes.md: a window picked by hand is explained like a spike; one that is of no use is 400 with its name."""
+    w = World()
+    key = w.key("shop")
+    answer = w.ask(f"/api/explain?from={NOW - 300}&to={NOW - 200}&host=web1", key=key)
+    assert msgspec.convert(answer.json(), Report) == full_report()
+    assert w.ask(f"/api/explain?from={NOW - 60}&format=md", key=key).text == markdown(full_report())
+    shop = frozenset({"shop"})
+    assert w.explainer.asked == [(shop, NOW - 300, NOW - 200, "web1"), (shop, NOW - 60, NOW, None)]
+    for query, field in (
+        ("", "from"), (f"from={NOW - 5}", "to"), (f"from={NOW - 90}&to={NOW - 100}", "to"),
+        (f"from={NOW - limits.EXPLAIN_WINDOW_S - 1}", "to"), ("from=1&to=yesterday", "to"), ("start=1", "start"),
+        (f"from={NOW - 60}&host=", "host"),
+    ):  # fmt: skip
+        wrong = w.ask(f"/api/explain?{query}", key=key)
+        assert (wrong.status, wrong.json()["details"][0]["field"]) == (400, field)
+    assert w.ask(f"/api/explain?from={NOW - 60}&project=blog", key=key).status == 403
