@@ -322,10 +322,6 @@ READ_S = 10.0
 # --- Spikes in the collector (spikes.md, design 7) --------------------------------------------------------
 EXPLAIN_WINDOW_S = 3 * 3600
 """Longest window explained on request: with its hour of baseline some 1,500 frames a host, seconds of work."""
-EXPLAIN_FRAMES = 20_000
-"""Frames read for one report; the baseline is cut to what is left of them. 20 hosts for an hour and a half."""
-EXPLAINS_WAITING = 8
-"""People and programs who wait for a window to be explained; one is at a time."""
 SPIKES_LISTED_S = 86_400.0
 """What `/api/spikes` lists when nobody says from when."""
 
