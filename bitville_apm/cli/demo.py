@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from bitville_apm.demo import run
+from bitville_apm.demo import command
 
 
 def add_to(commands: Any) -> None:
     """The command; its options are the demo's own."""
     demo = commands.add_parser("demo", help="collector, agent and a small shop with traffic, to look at")
-    run.add_options(demo)
-    demo.set_defaults(run=run.main)
+    command.add_options(demo)
+    demo.set_defaults(run=command.main)

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -74,10 +75,10 @@ class Php:
         """Whether the module is compiled in or can be loaded."""
         return module in self.builtin or (self.directory / f"{module}.so").is_file()
 
-    def ini(self, **settings: str) -> str:
-        """A php.ini with the shop's modules and these settings (`__` stands for the dot in a name)."""
+    def ini(self, more: Sequence[str] = (), **settings: str) -> str:
+        """A php.ini with the shop's modules, `more`, and these settings (`__` stands for the dot in a name)."""
         lines = [f"{name.replace('__', '.')} = {quoted(value)}" for name, value in settings.items()]
-        lines += [f"extension = {m}" for m in (*NEEDED, *WANTED) if m not in self.builtin and self.has(m)]
+        lines += [f"extension = {m}" for m in (*NEEDED, *WANTED, *more) if m not in self.builtin and self.has(m)]
         if "zend opcache" not in self.builtin and self.has("opcache"):
             lines.append("zend_extension = opcache")
         return "\n".join(lines) + "\n"

@@ -73,6 +73,18 @@ class Place:
                 if home != state:
                     home.unlink(missing_ok=True)
 
+    @staticmethod
+    def is_taken(state: Path) -> bool:
+        """Whether a demo runs there."""
+        try:
+            with (state / "lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     @property
     def agent_ini(self) -> Path:
         """Settings of the agent."""
@@ -117,8 +129,7 @@ class Place:
         )
         _write(
             self.profiling_ini,
-            "profiling_enabled = on\n"
-            f'daemon_socket_path = "{self.socket}"\ndisk_buffer_path = "{self.home}/spool"\nrelease = "demo"\n',
+            f'profiling_enabled = on\ndaemon_socket_path = "{self.socket}"\ndisk_buffer_path = "{self.home}/spool"\n',
         )
 
 

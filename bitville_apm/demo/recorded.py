@@ -82,7 +82,7 @@ class Replay:
             try:
                 hand_over(self.path, fresh(line, str(uuid.uuid4()), time.time()))
             except OSError:
-                self.counts.failed += 1
+                self.counts.add("failed")
                 self._stopping.wait(FAILURE_PAUSE_S)
             else:
-                self.counts.answered += 1
+                self.counts.add("answered")

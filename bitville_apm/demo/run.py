@@ -1,4 +1,4 @@
-"""`bitville demo`: from nothing to the product running, with traffic to look at.
+"""The demo: from nothing to the product running, with traffic to look at.
 
 A collector, an agent and a PHP shop run as processes of their own, exactly as they would on a server; visitors are
 threads of this one. Everything lies in one directory and ends with this process.
@@ -6,12 +6,10 @@ threads of this one. Everything lies in one directory and ends with this process
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import http.client
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -19,15 +17,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 
 import attrs
 
 import bitville_apm
-from bitville_apm.demo import recorded, traffic
-from bitville_apm.demo.children import Child, ChildDied, Children
+from bitville_apm.demo import cron, recorded, traffic, trouble, unrest
+from bitville_apm.demo.carrier import Carrier
+from bitville_apm.demo.children import Child, Children
 from bitville_apm.demo.interpreter import NoPhp, Php
-from bitville_apm.demo.place import Place, PlaceError, default_state
+from bitville_apm.demo.place import Place
 from bitville_apm.demo.shop import Shop
 from bitville_apm.demo.visits import Visit
 
@@ -47,55 +45,6 @@ class DemoError(Exception):
     """The demo cannot run; the message says why."""
 
 
-def main(options: argparse.Namespace) -> int:
-    """Run the demo until it is stopped, with what `add_options` offers. Returns the exit code."""
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _setter(stopping))
-    try:
-        with Place.taken(options.state or default_state(os.environ), os.environ) as place:
-            children = Children(place.state / "logs", place.state / "processes")
-            demo = Demo(place, children, stopping, options.recorded, options.rate)
-            demo.run(options.port, options.seconds)
-    except (PlaceError, DemoError, ChildDied, OSError) as error:
-        print(f"bitville demo: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
-    parser.add_argument(
-        "--state",
-        type=Path,
-        metavar="DIR",
-        help="where to keep everything, also for the next run (default: $XDG_STATE_HOME/bitville-apm/demo)",
-    )
-    parser.add_argument("--port", type=int, help=f"of the web page (default: {WEB_PORT}, or the next free one)")
-    parser.add_argument(
-        "--rate",
-        type=_rate,
-        metavar="N",
-        help=f"visits a second (default: {traffic.RATE:g}; recorded traffic: {recorded.RATE:g})",
-    )
-    parser.add_argument("--recorded", action="store_true", help="recorded traffic, even where PHP is installed")
-    parser.add_argument("--seconds", type=float, metavar="N", help="stop by itself after so long")
-
-
-def _rate(text: str) -> float:
-    rate = float(text)
-    if not 0 < rate <= 1000:
-        raise argparse.ArgumentTypeError("a number above 0, at most 1000")
-    return rate
-
-
-def _setter(event: threading.Event) -> Callable[[int, FrameType | None], None]:
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        event.set()
-
-    return on_signal
-
-
 @attrs.define(eq=False)
 class Demo:
     """One run."""
@@ -105,6 +54,10 @@ class Demo:
     stopping: threading.Event
     play_recorded: bool = False
     rate: float | None = None
+    troubles: bool = True
+    _carrier: Carrier = attrs.field(factory=Carrier, init=False)
+    _unrest: unrest.Unrest | None = attrs.field(default=None, init=False)
+    _nightly: cron.Cron | None = attrs.field(default=None, init=False)
 
     def run(self, port: int | None, seconds: float | None) -> None:
         """Start everything, stay, stop everything. Raises `ChildDied` and `DemoError`."""
@@ -119,10 +72,15 @@ class Demo:
             pass
         finally:
             say("\nstopping …")
+            if self._unrest is not None:
+                self._unrest.end()
             if visitors is not None:
                 visitors.stop()
                 say(f"  {_summary(visitors.counts)}")
+            if self._nightly is not None:
+                self._nightly.stop()
             self.children.stop()
+            self._carrier.stop()
             self.place.clear_sockets()
             say(f"  stopped; the data stays in {self.place.state}")
 
@@ -175,19 +133,40 @@ class Demo:
 
     def _shop_visitors(self, php: Php) -> tuple[traffic.Traffic, str]:
         say(f"starting the shop with {php.binary} …", end=" ")
-        shop = Shop(php, self.place.home, self.place.profiling_ini, free_port(SHOP_PORT))
+        self._carrier.start()
+        shop = Shop(php, self.place.home, self.place.profiling_ini, free_port(SHOP_PORT), self._carrier.url)
         shop.prepare()
         child = self.children.start("shop", shop.command(), shop.environment())
         self._wait(child, lambda: _serves(shop))
+        trouble.mend(shop.data)
         say("answers")
         visitors = traffic.Traffic(shop.ask, self.rate or traffic.RATE)
+        self._nightly = cron.Cron(shop.job(), shop.environment())
+        scene = trouble.Scene(shop.data, visitors, self._carrier, shop.releases, os.cpu_count() or 1)
+        asked = self.place.state / unrest.ASKED
+        asked.unlink(missing_ok=True)
+        self._unrest = unrest.Unrest(scene, asked, say, self.troubles, time.time())
+        return visitors, self._about(visitors, php)
+
+    def _about(self, visitors: traffic.Traffic, php: Php) -> str:
         profiler = "Excimer" if php.has("excimer") else "without Excimer: requests and statements, no functions"
-        return visitors, (
+        by_itself = (
+            f"after {unrest.FIRST_S / 60:g} minutes, and then every {unrest.EVERY_S / 60:g}, the shop gets into "
+            "trouble for one:\n           load rises, and the product should say why"
+            if self.troubles
+            else "only what you ask for"
+        )
+        return (
             f"traffic    {visitors.rate:g} visits a second to a shop, PHP {php.version}, {profiler}\n\n"
             "look at    POST /checkout         the slow page: one statement without an index, one slow function\n"
             "           GET /orders/{id}       N+1: a query for every line of every order\n"
-            "           GET /recommendations   burns CPU; every three minutes a rush on it makes a load spike"
+            "           GET /recommendations   burns CPU\n"
+            f"troubles   {by_itself}\n"
+            f"           to have one now: {_command()} demo --trouble NAME, one of {', '.join(self._names())}"
         )
+
+    def _names(self) -> list[str]:
+        return [] if self._unrest is None else self._unrest.names
 
     def _wait(self, child: Child, answers: Callable[[], bool]) -> None:
         deadline = time.monotonic() + READY_S
@@ -202,18 +181,26 @@ class Demo:
         while deadline is None or time.monotonic() < deadline:
             self._pause(LOOK_S)
             self.children.check()
+            if self._unrest is not None:
+                self._unrest.tick(time.time())
+            if self._nightly is not None:
+                self._nightly.tick(time.monotonic())
 
     def _pause(self, seconds: float) -> None:
         if self.stopping.wait(seconds):
             raise Stopped
 
     def _guide(self, url: str, login: str, what: str) -> str:
-        bitville = os.path.relpath(Path(sys.executable).with_name("bitville"))
         return (
             f"\nBitville APM is running.\n\npage       {url}\nlog in     {login}\n"
-            f"           (works once; for another link: {bitville} user link admin --config "
+            f"           (works once; for another link: {_command()} user link admin --config "
             f"{self.place.collector_ini})\n{what}\n\nlogs       {self.place.state}/logs\n\nCtrl-C stops everything."
         )
+
+
+def _command() -> str:
+    """How this command is called from here."""
+    return os.path.relpath(Path(sys.executable).with_name("bitville"))
 
 
 def say(text: str, end: str = "\n") -> None:

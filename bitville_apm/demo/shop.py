@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +17,9 @@ import attrs
 
 from bitville_apm.demo import fastcgi
 from bitville_apm.demo.interpreter import Php, quoted
+from bitville_apm.demo.releases import SHOP, Releases
 from bitville_apm.demo.visits import Visit
 
-SHOP = Path(__file__).parent / "shop"
 CLIENT = Path(__file__).parent.parent / "php"
 WORKERS = 8
 ANSWER_S = 60.0
@@ -30,24 +31,44 @@ END_TOGETHER = 'trap "trap - TERM; kill 0" TERM; "$@" & wait $!'
 class Shop:
     """The shop as files below `home`, ready to be started; `ask` visits it once it runs.
 
-    `home` must be short: its socket's path has to fit into 108 bytes.
+    `home` must be short: its socket's path has to fit into 108 bytes. `carrier` is the address of the host that it
+    asks for deliveries, `database` that of a PostgreSQL server for PDO; without one it makes a SQLite file.
     """
 
     php: Php
     home: Path
     profiling_ini: Path
     port: int = attrs.field(default=0)
+    carrier: str = attrs.field(default="")
+    database: str = attrs.field(default="")
+    workers: int = attrs.field(default=WORKERS)
+    releases: Releases | None = attrs.field(
+        default=attrs.Factory(lambda self: Releases(self.home) if self.php.is_fpm else None, takes_self=True)
+    )
 
     @property
     def socket(self) -> Path:
         """Where php-fpm listens."""
         return self.home / "php.sock"
 
+    @property
+    def data(self) -> Path:
+        """Its database, its cache and its troubles."""
+        return self.home / "shop"
+
+    @property
+    def root(self) -> Path:
+        """The document root: under php-fpm the link to the release that serves."""
+        return SHOP if self.releases is None else self.releases.current
+
     def prepare(self) -> None:
-        """Write the configuration of PHP and the directory of the database."""
-        (self.home / "shop").mkdir(mode=0o700, exist_ok=True)
+        """Write the configuration of PHP, the first release and the directory of the database."""
+        self.data.mkdir(mode=0o700, exist_ok=True)
         self.socket.unlink(missing_ok=True)
+        if self.releases is not None:
+            self.releases.start()
         ini = self.php.ini(
+            ("pdo_pgsql",) if self.database else (),
             auto_prepend_file=str(CLIENT / "prepend.php"),
             display_errors="0",
             log_errors="1",
@@ -63,12 +84,17 @@ class Shop:
         user = "user = root\n" if os.geteuid() == 0 else ""
         return (
             f"[global]\nerror_log = /proc/self/fd/2\ndaemonize = no\n[shop]\n{user}"
-            f"listen = {self.socket}\nlisten.mode = 0600\npm = static\npm.max_children = {WORKERS}\n"
-            f"request_terminate_timeout = 60\ncatch_workers_output = yes\n{environment}"
+            f"listen = {self.socket}\nlisten.mode = 0600\npm = static\npm.max_children = {self.workers}\n"
+            f"pm.status_path = /status\nrequest_terminate_timeout = 60\ncatch_workers_output = yes\n{environment}"
         )
 
     def _environment(self) -> dict[str, str]:
-        return {"SHOP_DATA": str(self.home / "shop"), "BITVILLE_APM_INI": str(self.profiling_ini)}
+        optional = {"SHOP_CARRIER": self.carrier, "SHOP_DATABASE": self.database}
+        return {
+            "SHOP_DATA": str(self.data),
+            "BITVILLE_APM_INI": str(self.profiling_ini),
+            **{name: value for name, value in optional.items() if value},
+        }
 
     def command(self) -> list[str]:
         """What to run."""
@@ -80,6 +106,11 @@ class Shop:
         server = [self.php.binary, *ini, "-q", "-S", f"127.0.0.1:{self.port}", "-t", str(SHOP)]
         return ["sh", "-c", END_TOGETHER, "sh", *server]
 
+    def job(self) -> list[str] | None:
+        """The shop's night work, for a command line of the same version; None where there is none."""
+        found = shutil.which("php" + ".".join(self.php.version.split(".")[:2]))
+        return None if found is None else [found, "-c", str(self.home / "php.ini"), str(SHOP / "cron.php"), "reindex"]
+
     def environment(self) -> dict[str, str]:
         """What to run it with. The empty scan directory keeps the machine's own modules out."""
         names = ("PATH", "LANG", "TMPDIR")
@@ -87,7 +118,7 @@ class Shop:
             **{name: os.environ[name] for name in names if name in os.environ},
             **self._environment(),
             "PHP_INI_SCAN_DIR": "",
-            "PHP_CLI_SERVER_WORKERS": str(WORKERS),
+            "PHP_CLI_SERVER_WORKERS": str(self.workers),
         }
 
     def ask(self, visit: Visit) -> tuple[int, bytes]:
@@ -99,6 +130,8 @@ class Shop:
 
     def _over_fastcgi(self, visit: Visit) -> tuple[int, bytes]:
         path, _, query = visit.uri.partition("?")
+        # Resolved, as nginx's $realpath_root: OPcache would go on with the file that the link led to before.
+        root = self.root.resolve()
         params = {
             "GATEWAY_INTERFACE": "CGI/1.1",
             "SERVER_SOFTWARE": "bitville-demo",
@@ -107,9 +140,9 @@ class Shop:
             "SERVER_ADDR": "127.0.0.1",
             "SERVER_PORT": "80",
             "REMOTE_ADDR": visit.client,
-            "DOCUMENT_ROOT": str(SHOP),
+            "DOCUMENT_ROOT": str(root),
             "SCRIPT_NAME": "/index.php",
-            "SCRIPT_FILENAME": str(SHOP / "index.php"),
+            "SCRIPT_FILENAME": str(root / "index.php"),
             "REQUEST_METHOD": visit.method,
             "REQUEST_URI": visit.uri,
             "DOCUMENT_URI": path,

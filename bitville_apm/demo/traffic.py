@@ -1,7 +1,8 @@
-"""Traffic for the shop: visits at a steady rate, and now and then a rush on one page.
+"""Traffic for the shop: visits at a steady rate, and now and then a crowd beside them.
 
 Visitors do not wait for one another: visits come when they come (exponential gaps), and a few threads carry them
-out. Where the machine cannot keep up, visits are left out and counted, so that the demo never piles work up.
+out. Where the machine cannot keep up, visits are left out and counted, so that the demo never piles work up. A crowd
+is bounded in another way: each of it asks for the next page only when it has the last one.
 """
 
 from __future__ import annotations
@@ -10,22 +11,20 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 
 from bitville_apm.demo.visits import Visit, Visits
 
 RATE = 8.0
-RUSH_EVERY_S = 180.0
-RUSH_AFTER_S = 90.0
-RUSH_S = 15.0
-RUSH_SHARE = 0.75
-"""A rush adds this share of the usual rate, all of it on one page: two cores are busy with it."""
 THREADS = 8
 WAITING = 16
 FAILURE_PAUSE_S = 0.2
 STOP_S = 10.0
+
+Ask = Callable[[Visit], tuple[int, bytes]]
+"""Carries a visit out, and may raise OSError."""
 
 
 @attrs.define(eq=False)
@@ -35,24 +34,31 @@ class Counts:
     answered: int = 0
     failed: int = 0
     left_out: int = 0
+    _lock: threading.Lock = attrs.field(factory=threading.Lock)
+
+    def add(self, what: str) -> None:
+        """One more of them, from any thread."""
+        with self._lock:
+            setattr(self, what, getattr(self, what) + 1)
 
 
 @attrs.define(eq=False)
 class Traffic:
-    """Sends visits until it is stopped. `ask` carries one out and may raise OSError."""
+    """Sends visits until it is stopped."""
 
-    ask: Callable[[Visit], tuple[int, bytes]]
+    ask: Ask
     rate: float = RATE
     chance: random.Random = attrs.field(factory=random.Random)
+    threads: int = THREADS
+    weights: Sequence[float] | None = None
     counts: Counts = attrs.field(factory=Counts, init=False)
     _stopping: threading.Event = attrs.field(factory=threading.Event, init=False)
     _waiting: queue.Queue[Visit] = attrs.field(factory=lambda: queue.Queue(WAITING), init=False)
     _threads: list[threading.Thread] = attrs.field(factory=list, init=False)
-    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     def start(self) -> None:
         """Begin."""
-        jobs = [("arrivals", self._arrive), *((f"visitor-{n}", self._visit) for n in range(THREADS))]
+        jobs = [("arrivals", self._arrive), *((f"visitor-{n}", self._visit) for n in range(self.threads))]
         self._threads = [threading.Thread(target=job, name=name, daemon=True) for name, job in jobs]
         for thread in self._threads:
             thread.start()
@@ -60,22 +66,15 @@ class Traffic:
     def stop(self) -> None:
         """End, and wait for the visits that are being answered, but not for a shop that hangs."""
         self._stopping.set()
-        deadline = time.monotonic() + STOP_S
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        _join(self._threads)
 
     def _arrive(self) -> None:
-        visits = Visits(self.chance)
-        started = time.monotonic()
-        while True:
-            extra = self.rate * RUSH_SHARE if is_rush(time.monotonic() - started) else 0.0
-            if self._stopping.wait(self.chance.expovariate(self.rate + extra)):
-                return
-            visit = visits.rush() if self.chance.random() * (self.rate + extra) < extra else visits.next()
+        visits = Visits(self.chance) if self.weights is None else Visits(self.chance, self.weights)
+        while not self._stopping.wait(self.chance.expovariate(self.rate)):
             try:
-                self._waiting.put_nowait(visit)
+                self._waiting.put_nowait(visits.next())
             except queue.Full:
-                self._count("left_out")
+                self.counts.add("left_out")
 
     def _visit(self) -> None:
         while not self._stopping.is_set():
@@ -83,19 +82,47 @@ class Traffic:
                 visit = self._waiting.get(timeout=0.2)
             except queue.Empty:
                 continue
-            try:
-                self.ask(visit)
-            except OSError:
-                self._count("failed")
-                self._stopping.wait(FAILURE_PAUSE_S)
-            else:
-                self._count("answered")
-
-    def _count(self, what: str) -> None:
-        with self._lock:
-            setattr(self.counts, what, getattr(self.counts, what) + 1)
+            _carry_out(self.ask, visit, self.counts, self._stopping)
 
 
-def is_rush(elapsed: float) -> bool:
-    """Whether there is a rush so many seconds after the start."""
-    return elapsed >= RUSH_AFTER_S and (elapsed - RUSH_AFTER_S) % RUSH_EVERY_S < RUSH_S
+@attrs.define(eq=False)
+class Crowd:
+    """So many visitors who ask for one page after the other, without a pause, until it is stopped."""
+
+    ask: Ask
+    visits: Callable[[], Visit]
+    size: int
+    counts: Counts
+    _stopping: threading.Event = attrs.field(factory=threading.Event, init=False)
+    _threads: list[threading.Thread] = attrs.field(factory=list, init=False)
+
+    def start(self) -> None:
+        """Begin."""
+        self._threads = [threading.Thread(target=self._visit, name="crowd", daemon=True) for _ in range(self.size)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End after the visits being answered."""
+        self._stopping.set()
+        _join(self._threads)
+
+    def _visit(self) -> None:
+        while not self._stopping.is_set():
+            _carry_out(self.ask, self.visits(), self.counts, self._stopping)
+
+
+def _carry_out(ask: Ask, visit: Visit, counts: Counts, stopping: threading.Event) -> None:
+    try:
+        ask(visit)
+    except OSError:
+        counts.add("failed")
+        stopping.wait(FAILURE_PAUSE_S)
+    else:
+        counts.add("answered")
+
+
+def _join(threads: Sequence[threading.Thread]) -> None:
+    deadline = time.monotonic() + STOP_S
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))

@@ -126,10 +126,16 @@ def read_key(state: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
 
 
+def make_trouble(state: Path, name: str) -> subprocess.CompletedProcess[str]:
+    command = [*CLI, "demo", "--state", str(state), "--trouble", name]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def test_from_start_to_ctrl_c(state: Path) -> None:
     """CFG-09, QUERY-02, PHP-06: the slow page comes first, with its function and statement; Ctrl-C leaves nothing.
 
-    A second demo beside it is refused, a later one finds what the first has kept, and each says how to log in.
+    A second demo beside it is refused, a later one finds what the first has kept, and each says how to log in. Trouble
+    is made when it is asked for, and where no demo runs that is said.
     """
     require("php-fpm8.2")
     demo = Demo.start(state, "--rate", "20").ready()
@@ -149,12 +155,19 @@ def test_from_start_to_ctrl_c(state: Path) -> None:
     assert second.returncode == 1
     assert f"already running in {state} (process {demo.process.pid})" in second.stderr
 
+    asked = make_trouble(state, "burner")
+    assert (asked.returncode, asked.stdout[:15]) == (0, "burner for 60 s")
+    wait_for("the trouble", lambda: "trouble for 60 s: burner: a campaign" in demo.text)
+
     with urllib.request.urlopen(demo.printed("log in"), timeout=10) as page:
         assert page.status == 200
     assert demo.stop() == 0
     assert re.search(r"\d+ visits, 0 failed", demo.text)
     assert left(state) == []
     assert sockets(state) == []
+    refused = make_trouble(state, "burner")
+    assert refused.returncode == 1
+    assert f"no demo is running in {state}" in refused.stderr
 
     again = Demo.start(state, "--rate", "20").ready()
     assert again.printed("log in") != demo.printed("log in")

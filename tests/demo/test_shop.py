@@ -17,6 +17,8 @@ from typing import Any
 import attrs
 import pytest
 
+from bitville_apm.demo import trouble
+from bitville_apm.demo.carrier import Carrier
 from bitville_apm.demo.children import Children
 from bitville_apm.demo.interpreter import NoPhp, Php
 from bitville_apm.demo.place import Place
@@ -31,6 +33,7 @@ from tests.tools import require
 class Running:
     shop: Shop
     agent: Standin
+    carrier: Carrier
 
     def record(self, visit: Visit) -> tuple[int, str, dict[str, Any]]:
         """Status, body and the end record of one visit."""
@@ -41,7 +44,7 @@ class Running:
         while len(self.agent.ends(path)) == before:
             assert time.monotonic() < deadline, "no record of it came"
             time.sleep(0.01)
-        return status, body.decode(), self.agent.ends(path)[-1]
+        return status, body.decode(errors="replace"), self.agent.ends(path)[-1]
 
 
 def php(flavour: str, directory: Path) -> Php:
@@ -61,7 +64,10 @@ def running(request: pytest.FixtureRequest) -> Iterator[Running]:
     try:
         with Place.taken(directory / "d", {}) as place, Standin(place.socket) as agent:
             place.write_settings(1, 2)
-            shop = Shop(php(request.param, directory), place.home, place.profiling_ini, free_port(18480))
+            carrier = Carrier()
+            carrier.start()
+            binary = php(request.param, directory)
+            shop = Shop(binary, place.home, place.profiling_ini, free_port(18480), carrier.url)
             shop.prepare()
             children = Children(place.state / "logs", place.state / "processes")
             child = children.start("shop", shop.command(), shop.environment())
@@ -71,9 +77,10 @@ def running(request: pytest.FixtureRequest) -> Iterator[Running]:
                     child.check()
                     assert time.monotonic() < deadline
                     time.sleep(0.05)
-                yield Running(shop, agent)
+                yield Running(shop, agent, carrier)
             finally:
                 children.stop()
+                carrier.stop()
     finally:
         shutil.rmtree(directory)
 
@@ -95,6 +102,12 @@ def _answers(shop: Shop) -> bool:
         (Visit("POST", "/cart", 1, {"product": "42", "quantity": "2"}), 303, ""),
         (Visit("GET", "/cart", 1), 200, "No. 42<"),
         (Visit("GET", "/api/stock", 1), 200, '"low":[{'),
+        (Visit("GET", "/api/prices?ids=1,2", 1), 200, '"prices":[{'),
+        (Visit("GET", "/api/delivery/3", 1), 200, '"delivery":490'),
+        (Visit("GET", "/feed", 1), 200, "<rss version"),
+        (Visit("POST", "/login", 1, {"name": "v1", "password": "secret"}), 200, "Welcome back"),
+        (Visit("POST", "/login", 1, {"name": "v1", "password": "guess"}), 403, "not it"),
+        (Visit("GET", "/admin/report?months=2", 1), 200, "<tr><td>2</td>"),
         (Visit("GET", "/product/99999", 1), 404, "Not found"),
         (Visit("GET", "/nowhere", 1), 404, "Not found"),
     ],
@@ -177,15 +190,81 @@ def test_the_database_is_made_once_by_many(tmp_path: Path) -> None:
     (tmp_path / "php.ini").write_text(found.ini())
     code = (
         "require getenv('SRC') . '/Database.php';"
-        "echo Shop\\Database::open(getcwd())->query('SELECT count(*) FROM order_line')->fetchColumn();"
+        "echo Shop\\Database::open()->query('SELECT count(*) FROM order_line')->fetchColumn();"
     )
     source = str(Path(__file__).parent.parent.parent / "bitville_apm" / "demo" / "shop" / "src")
-    environment = dict(os.environ) | {"PHP_INI_SCAN_DIR": "", "SRC": source}
+    environment = dict(os.environ) | {"PHP_INI_SCAN_DIR": "", "SRC": source, "SHOP_DATA": str(tmp_path)}
     command = ["php", "-c", str(tmp_path / "php.ini"), "-r", code]
     asked = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) for _ in range(6)]
     answers = {process.communicate()[0] for process in asked}
     assert len(answers) == 1
     assert int(answers.pop()) > 1000
+
+
+def test_the_picture(running: Running) -> None:
+    """A picture is a whole bitmap."""
+    body = running.shop.ask(Visit("GET", "/image/7", 1))[1]
+    assert body[:2] == b"BM"
+    assert len(body) == int.from_bytes(body[2:6], "little")
+
+
+def test_the_carrier(running: Running) -> None:
+    """PHP-16: what another host took is told by its name, and is no CPU; one that is slow makes its page slow."""
+    usual = running.record(Visit("GET", "/api/delivery/3", 1))[2]
+    running.carrier.delay, before = 0.4, running.carrier.delay
+    try:
+        slow = running.record(Visit("GET", "/api/delivery/3", 1))[2]
+    finally:
+        running.carrier.delay = before
+    for record in (usual, slow):
+        assert [call["target"] for call in record["calls"]] == ["carrier.example"]
+    assert slow["calls"][0]["ms"] > 390 > usual["calls"][0]["ms"]
+    assert slow["ss"][0] / 1e6 < 200
+
+
+def test_troubles_are_switched_by_a_file(running: Running) -> None:
+    """Each trouble is met by the page it is meant for, by no other, not after its time, and not without its file."""
+    product, home = Visit("GET", "/product/42", 1), Visit("GET", "/", 1)
+    soon = time.time() + 60
+    usual = running.record(product)[2]
+    with trouble.switched(running.shop.data, {"n+1": {"until": soon, "page": "GET /product/{id}", "rounds": 3}}):
+        several = running.record(product)[2]
+        other = running.record(home)[2]
+    assert several["sql"]["n"] == usual["sql"]["n"] + 18
+    assert other["sql"]["n"] <= 2
+    burner = {"until": soon, "page": "GET /", "ms": 300}
+    with trouble.switched(running.shop.data, {"burner": burner}):
+        assert running.record(home)[2]["ss"][0] / 1e6 > 290
+    with trouble.switched(running.shop.data, {"burner": burner | {"until": time.time() - 1}}):
+        assert running.record(home)[2]["ss"][0] / 1e6 < 290
+    with trouble.switched(running.shop.data, {"stampede": {"until": soon}}):
+        menus = [running.record(product)[2]["sql"]["n"] for _ in range(2)]
+    assert menus == [usual["sql"]["n"] + 1] * 2 or menus == [usual["sql"]["n"]] * 2  # the first of all made it too
+    assert running.record(product)[2]["sql"]["n"] == min(usual["sql"]["n"], 3)
+
+
+def test_a_deployed_release_serves(running: Running) -> None:
+    """PHP-18: after a deployment the next request runs the new release's files, and says so by itself."""
+    if running.shop.releases is None:
+        pytest.skip("PHP's own server resolves its document root once")
+    before = running.record(Visit("GET", "/", 1))[2]["release"]
+    name = running.shop.releases.deploy()
+    record = running.record(Visit("GET", "/", 1))[2]
+    assert before != record["release"] == name
+    error = running.record(Visit("POST", "/voucher", 1, {"code": "X"}))[2]["fatal"]["file"]
+    assert f"/releases/{name}/" in error
+
+
+def test_the_night_work(running: Running) -> None:
+    """PHP-15: a job of the command line is a request of its own, named by its script and first word."""
+    command = running.shop.job()
+    if command is None:
+        pytest.skip("no PHP for the command line")
+    done = subprocess.run(command, env=running.shop.environment(), capture_output=True, text=True, check=True)
+    assert done.stdout == "300000 words\n"
+    jobs = [line for line in running.agent.lines if line.get("t") == "end" and line["request"]["method"] == "CLI"]
+    assert jobs
+    assert jobs[-1]["request"]["uri"].endswith("cron.php reindex")
 
 
 def test_it_goes_with_a_killed_demo(running: Running, tmp_path: Path) -> None:

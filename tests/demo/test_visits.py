@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 import uuid
@@ -12,8 +13,8 @@ from pathlib import Path
 
 from bitville_apm import reading
 from bitville_apm.demo import recorded, traffic
-from bitville_apm.demo.traffic import Traffic, is_rush
-from bitville_apm.demo.visits import Visit, Visits
+from bitville_apm.demo.traffic import Crowd, Traffic
+from bitville_apm.demo.visits import CUSTOMERS, PAGES, ROUTES, Visit, Visits
 from tests.demo.standin import Standin
 
 
@@ -41,10 +42,49 @@ def test_the_same_chance_gives_the_same_visits() -> None:
     assert [one.next() for _ in range(100)] == [other.next() for _ in range(100)]
 
 
-def test_a_rush_comes_every_three_minutes() -> None:
-    """The first rush is at 90 s, when there is something to compare it with; it lasts 15 s."""
-    rushes = [second for second in range(600) if is_rush(second)]
-    assert rushes == [start + i for start in (90, 270, 450) for i in range(15)]
+def test_every_page_has_its_route() -> None:
+    """What a page is called by the shop is known for each, so that a trouble can be told to one endpoint."""
+    routes = (Path(traffic.__file__).parent / "shop" / "index.php").read_text()
+    assert set(ROUTES) == set(PAGES) - {"missing"}
+    for page, route in ROUTES.items():
+        assert f"'{route}' =>" in routes
+        asked = Visits(random.Random(1)).of(page)
+        pattern = route.partition(" ")[2].replace("{id}", r"\d+").replace("{slug}", "[a-z-]+")
+        assert re.fullmatch(pattern, asked.uri.partition("?")[0])
+        assert asked.method == route.partition(" ")[0]
+
+
+def test_a_robot_has_one_address() -> None:
+    """A crawler reads many pages, all from one network; visitors have one each."""
+    visits = Visits(random.Random(1))
+    crawled = [visits.crawl() for _ in range(200)]
+    assert len({visit.client for visit in crawled}) == 1
+    assert len({visit.uri.split("/")[1].partition("?")[0] for visit in crawled}) >= 6
+    assert len({visits.next().client.rpartition(".")[0] for _ in range(500)}) == CUSTOMERS
+
+
+def test_a_crowd_asks_again_and_again() -> None:
+    """A crowd of three never has more than three questions open, asks the next as soon as it can, and stops."""
+    now, most, lock = [0], [0], threading.Lock()
+
+    def ask(_visit: Visit) -> tuple[int, bytes]:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.005)
+        with lock:
+            now[0] -= 1
+        return 200, b""
+
+    counts = traffic.Counts()
+    crowd = Crowd(ask, lambda: Visits(random.Random(1)).of("home"), 3, counts)
+    crowd.start()
+    wait_for(lambda: counts.answered > 30)
+    crowd.stop()
+    answered = counts.answered
+    assert (most[0], now[0]) == (3, 0)
+    time.sleep(0.05)
+    assert counts.answered == answered
 
 
 def test_traffic_keeps_its_rate() -> None:

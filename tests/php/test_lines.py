@@ -217,6 +217,15 @@ def test_release_from_a_linked_document_root(site: Site, fpm: Fpm) -> None:
         assert agent.all("begin", 2)[1]["release"] == "v7"
 
 
+def test_release_from_a_resolved_document_root(site: Site, fpm: Fpm) -> None:
+    """PHP-18: where the web server resolves the link (`$realpath_root`), the next request tells the new release."""
+    with site.agent() as agent:
+        for n, release in enumerate(("42", "43", "42"), 1):
+            (site.root / "releases" / release / "public").mkdir(parents=True, exist_ok=True)
+            fpm.get(site, "", DOCUMENT_ROOT=f"{site.root}/releases/{release}/public")
+            assert agent.all("begin", n)[-1]["release"] == release
+
+
 def test_opcache_every_ten_seconds(site: Site, fpm: Fpm) -> None:
     """PHP-18: one record of the pool in ten seconds tells OPcache's memory, hit rate and restarts."""
     with site.agent() as agent:

@@ -89,7 +89,7 @@ final class Facts
         return UserAgent::name($this->get('HTTP_USER_AGENT'));
     }
 
-    /** What is deployed: the settings, else the directory that a link in the document root leads to (PHP-18). */
+    /** What is deployed: the settings, else the release directory that the document root is, or leads to (PHP-18). */
     public function release(): ?string
     {
         $release = $this->config->release;
@@ -105,10 +105,17 @@ final class Facts
         return $release === '' ? null : substr($release, 0, 100);
     }
 
-    /** `/srv/current/public` leading to `/srv/releases/42/public`: `42`. */
+    /**
+     * `/srv/current/public` leading to `/srv/releases/42/public`: `42`. A server that resolves links itself
+     * (nginx's `$realpath_root`) hands the latter over, and is believed at once; PHP would resolve one anew after
+     * `realpath_cache_ttl` only, just as it goes on with the old code for so long.
+     */
     private static function linked(string $root): string
     {
         $root = rtrim($root, '/');
+        if (preg_match('#/releases/([^/]+)#', $root, $found) === 1) {
+            return $found[1];
+        }
         $real = $root === '' ? false : realpath($root);
         if ($real === false || $real === $root) {
             return '';

@@ -4,30 +4,35 @@ declare(strict_types=1);
 
 namespace Shop;
 
-/** One method a page. */
+/** What people see. One method a page. */
 final class Pages
 {
+    private const REPORT_MONTHS = 2;
+    /** `secret` */
+    private const PASSWORD = '$2y$09$UCHt4kuOCtgD9DATiM5/sehZ.z06wI9AYH4okbszoCUST3WGhOqCW';
+
     private \PDO $pdo;
     private Catalogue $catalogue;
+    private Reviews $reviews;
     private Cart $cart;
 
     public function __construct(\PDO $pdo)
     {
         $this->pdo = $pdo;
+        $this->reviews = new Reviews($pdo);
         $this->catalogue = new Catalogue($pdo);
         $this->cart = new Cart($pdo, $_COOKIE['visitor'] ?? 'nobody');
     }
 
     public function home(): void
     {
-        $best = Html::products($this->catalogue->best_sellers());
-        Html::page('The Demo Shop', "<h2>Best sellers</h2>$best", $this->catalogue->categories());
+        $best = $this->listed($this->catalogue->best_sellers());
+        Html::page('The Demo Shop', "<h2>Best sellers</h2>$best", $this->menu());
     }
 
     public function category(string $slug): void
     {
-        $products = $this->catalogue->in_category($slug);
-        Html::page(ucfirst($slug), Html::products($products), $this->catalogue->categories());
+        Html::page(ucfirst($slug), $this->listed($this->catalogue->in_category($slug)), $this->menu());
     }
 
     public function product(string $id): void
@@ -44,14 +49,14 @@ final class Pages
             $product['stock'],
             $product['id']
         );
-        $others = Html::products($this->catalogue->neighbours($product));
-        Html::page($product['name'], "$form<h2>Similar</h2>$others", $this->catalogue->categories());
+        $others = $this->listed($this->catalogue->neighbours($product));
+        Html::page($product['name'], "$form<h2>Similar</h2>$others", $this->menu());
     }
 
     public function search(): void
     {
         $words = (string) ($_GET['q'] ?? '');
-        Html::page("Search: $words", Html::products($this->catalogue->like($words)));
+        Html::page("Search: $words", $this->listed($this->catalogue->like($words)), $this->menu());
     }
 
     public function cart(): void
@@ -109,10 +114,40 @@ final class Pages
         Html::page('For you', Html::products($products));
     }
 
-    public function stock(): void
+    /** A password is checked slowly on purpose. */
+    public function login(): void
     {
-        header('Content-Type: application/json');
-        echo json_encode(['low' => $this->catalogue->stock()]), "\n";
+        $right = password_verify((string) ($_POST['password'] ?? ''), self::PASSWORD);
+        http_response_code($right ? 200 : 403);
+        Html::page('Log in', $right ? '<p>Welcome back.</p>' : '<p>That was not it.</p>');
+    }
+
+    /** The page of the bookkeeper: `?months=2`, and nothing keeps him from asking for two hundred. */
+    public function report(): void
+    {
+        $rows = [];
+        foreach ((new Reports($this->pdo))->months((int) ($_GET['months'] ?? self::REPORT_MONTHS)) as $month) {
+            $rows[] = [(string) $month['month'], (string) $month['customers'], (string) round((float) $month['mean'], 2)];
+        }
+        Html::page('Report', Html::table($rows));
+    }
+
+    /** A list of products; with the N+1 switched on, the page asks for each of them what else its buyers liked. */
+    private function listed(array $products): string
+    {
+        $trouble = Trouble::of('n+1');
+        if ($trouble !== null) {
+            $this->reviews->also_liked_by_each($products, (int) $trouble['rounds']);
+        }
+        return Html::products($products);
+    }
+
+    /** The categories with their stars, worked out once a minute for all pages. */
+    private function menu(): array
+    {
+        return Cache::remember('menu', function (): array {
+            return $this->catalogue->menu();
+        });
     }
 
     /** Nobody catches this one: a fatal error, as real shops have them. */

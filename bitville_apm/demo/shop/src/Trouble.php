@@ -1,0 +1,60 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Shop;
+
+/**
+ * What goes wrong on purpose: `trouble.json` beside the database, written and removed by `bitville demo`.
+ *
+ * It holds `{kind: {"until": unix time, "page": route, …}}`. Without the file a request pays for one call that fails;
+ * after `until` a trouble is over whatever became of who made it.
+ */
+final class Trouble
+{
+    private static array $met = [];
+
+    /** What this request meets on its way to a route. */
+    public static function meet(string $route): void
+    {
+        $text = @file_get_contents(Database::directory() . '/trouble.json');
+        $all = $text === false ? null : json_decode($text, true);
+        foreach (is_array($all) ? $all : [] as $kind => $trouble) {
+            if (time() < $trouble['until'] && in_array($trouble['page'] ?? $route, [$route, ''], true)) {
+                self::$met[$kind] = $trouble;
+            }
+        }
+        if (isset(self::$met['burner'])) {
+            Campaign::personal_offers((float) self::$met['burner']['ms']);
+        }
+        if (isset(self::$met['deploy'])) {
+            Stickers::render_badges((float) self::$met['deploy']['ms']);
+        }
+    }
+
+    /** The trouble of a kind that this request meets, or null. */
+    public static function of(string $kind): ?array
+    {
+        return self::$met[$kind] ?? null;
+    }
+
+    /** Computes until so many milliseconds of CPU are used: a busy machine makes it longer, not cheaper. */
+    public static function compute(float $ms): int
+    {
+        $number = 1;
+        $start = self::cpu_ms();
+        while (self::cpu_ms() - $start < $ms) {
+            for ($i = 0; $i < 20000; $i++) {
+                $number = ($number * 1103515245 + 12345) & 0x7fffffff;
+            }
+        }
+        return $number;
+    }
+
+    private static function cpu_ms(): float
+    {
+        $used = getrusage();
+        return ($used['ru_utime.tv_sec'] + $used['ru_stime.tv_sec']) * 1e3
+            + ($used['ru_utime.tv_usec'] + $used['ru_stime.tv_usec']) / 1e3;
+    }
+}
