@@ -442,3 +442,97 @@ FOLD_TURN_S = 0.02
 """Folding in one turn of the reactor: others wait for their acks."""
 FOLD_INLINE_BYTES = 16 * KIB
 """The profile of a longer record is added up in a thread: it takes a millisecond and more, 40 for the longest."""
+
+# --- Detection of spikes (analysis/detect.py) -------------------------------------------------------------
+BASELINE_S = 3600
+"""What a second is compared with: the last hour. Shorter has too few of a quiet host's bursts, longer the last rush."""
+BASELINE_OLDEST_S = 2 * 3600.0
+"""Seconds of that hour may be this old: those of spikes are left out of it."""
+RECENT_S = 600
+RECENT_LEFT_OUT_S = 60
+"""A morning that fills up within an hour is no spike: the median of the last ten minutes but one counts too."""
+HISTORY_LEAST_S = 300
+"""With less history than this nothing triggers: a median of five minutes knows the bursts of one."""
+SIGMA_LEAST = 0.25
+"""A quarter of a task: a host that does nothing has no deviation at all."""
+SIGMA_OF_MEDIAN = 0.1
+"""A tenth of the level is never news."""
+CUSUM_SLACK = 1.0
+CUSUM_TRIGGER = 8.0
+"""Three seconds at four deviations, or sixteen at one and a half, open a spike."""
+FLOOR_LEAST = 1.5
+FLOOR_OF_CORES = 0.5
+"""Fewer tasks than this above the usual are nobody's trouble."""
+CLOSE_SIGMAS = 2.0
+CLOSE_FRAMES = 3
+"""It is over when three frames are as usual: half a minute of quiet is not the trough of a wave."""
+GAP_FORGETS_S = 30.0
+"""After a gap this long the sum begins anew: what was before says nothing about now."""
+SILENT_CLOSES_S = 300.0
+"""A host that says nothing for five minutes has no spike that anybody could see."""
+NEW_NORMAL_S = 3600.0
+"""A level that stays this long is the new normal."""
+HELD_BACK_S = 300.0
+"""What looks like a beginning is kept out of the history for this long, no longer: it would not have been one."""
+
+# --- Explanation of spikes (analysis/explain.py) ----------------------------------------------------------
+RISE_LEAST = 0.2
+RISE_LEAST_SHARE = 0.05
+"""A floor under the rise: a host whose CPUs were busy before has none to show, and nothing explains a tenth of it."""
+LEVEL_LEAST = 1e-4
+"""Below this a value was not there before: a tenth of a millisecond a second."""
+NOISE_OF_RISE = 0.03
+Z2_HALF = 9.0
+"""Confidence is a half at three deviations; to each is added this share of the rise, for what never varied before."""
+CANDIDATES = 30
+"""Values of each dimension that a baseline is asked for, by what they consumed, their time in flight, and requests."""
+SHARE_LEAST = 0.05
+"""What explains less of the rise than this is not looked at."""
+STORY_LEAST = 0.1
+STORY_OF_BEST = 0.15
+STORIES = 3
+"""A person can act on three stories, each a tenth of the rise and no small fraction of the best."""
+STORY_LINK = 0.7
+"""Values are one story when what they have in common is this much of the smaller."""
+LOAD_LEAST = 1.5
+LOAD_OF_FLIGHT = 0.25
+"""It is load, not waiting, when tasks rose by as many and by this share of what requests in flight rose by."""
+PRESSURE_MEMORY = 10.0
+"""Percent of the time in which something waited for memory: from here on nothing else is the reason."""
+SWAPPED_BYTES = 4 * MIB
+"""Swapped in and out a second: a disk's worth of it."""
+LOCKS_DOMINANT = 0.5
+"""The share of a rise from which waiting for locks is the story."""
+STOLEN = 0.1
+"""The share of the CPUs from which a hypervisor giving them to somebody else is the story."""
+LATE_S = 60.0
+"""A report is provisional until this long after the end: the functions of long requests are told at theirs."""
+VICTIM_SLOWER = 1.5
+VICTIMS = 10
+VICTIM_REQUESTS = 3
+"""Endpoints slower than this, and as many of them, with requests enough to say so."""
+CHANGES = 10
+"""New releases, statements, clients and processes that a report names."""
+MECHANISM_DOMINANT = 0.5
+"""The share of its rise from which one factor names a mechanism."""
+SPLIT_PARTS = 12
+"""Processes that a report lists one by one; a screen's worth."""
+BASELINE_SHORT_S = 600.0
+"""With less than ten minutes to compare with, a report says so."""
+TRAFFIC_MORE = 1.3
+"""All endpoints together: from this many times as many requests on, traffic is a reason."""
+STORY_OVERLAP = 0.15
+"""Stories that together explain more than all by this are the same load seen twice."""
+BASELINE_DAYS = (1, 7)
+BASELINE_OTHER_S = 600.0
+"""The same time of yesterday and a week ago, ten minutes before and after: what happens at this hour is no news."""
+BASELINE_AFTER_S = 30.0
+"""After another spike its queue is still being worked off."""
+
+# --- Slow drifts (analysis/baseline.py) -------------------------------------------------------------------
+DRIFT_REQUESTS = 50
+DRIFT_DAYS = 3
+"""A day with fewer requests says nothing about their cost, and fewer days nothing about what is usual."""
+DRIFT_NOISE = 0.05
+"""Costs of the same code differ by a twentieth from day to day even where three days happened to agree."""
+DRIFT_CONFIDENCE = 0.6

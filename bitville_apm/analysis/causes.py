@@ -1,0 +1,110 @@
+"""From a story to a cause: what happened (the mechanism), and which of its values is to be named for it. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from bitville_apm import limits
+from bitville_apm.analysis import mechanism, rules
+from bitville_apm.analysis.mechanism import Evidence
+from bitville_apm.analysis.report import Cause, Factor, Mechanism, Step
+from bitville_apm.analysis.score import Scored
+from bitville_apm.analysis.stories import Story
+
+_HALF = 0.5
+
+
+def cause(story: Story, evidence: Evidence, php: Sequence[Evidence], waiting: bool, release: str | None) -> Cause:
+    """The cause that a story tells of. `release`: the one that is new, if any."""
+    label, head, factors = named(story, evidence, php, waiting)
+    chain = [m for m in story.chain() if m.dimension != "release"]
+    steps = [Step(dimension=m.dimension, value=m.value) for m in chain]
+    if release is not None and label == "regression" and head.dimension in ("function", "endpoint", "statement"):
+        label = "deploy"
+        steps.insert(0, Step(dimension="release", value=release))
+    best = max(story.members, key=lambda m: m.score)
+    return Cause(
+        dimension=head.dimension,
+        value=head.value,
+        score=best.score,
+        share=max(m.share for m in story.members),
+        lift=head.lift,
+        confidence=best.confidence,
+        level=head.level,
+        baseline=head.baseline,
+        mechanism=label,
+        factors=factors,
+        story=steps,
+    )
+
+
+def named(
+    story: Story, evidence: Evidence, php: Sequence[Evidence], waiting: bool
+) -> tuple[Mechanism, Scored, dict[str, Factor]]:
+    """The mechanism, the value to name, and the factors of its level."""
+    head = story.head
+    best = max(m.rise for m in story.members)
+    blocker, request, external = story.has("blocker"), story.has("request"), story.has("external")
+    client, process, release = story.has("client"), story.has("process"), story.has("release")
+    endpoint = _large(story.has("endpoint"), best)
+    used = [m for m in (story.has("statement"), story.has("function")) if m is not None and m.rise >= _HALF * best]
+    if blocker is not None and blocker.rise >= _HALF * best:
+        return "lock", blocker, {}
+    if process is not None and process is head:
+        return ("unclear" if rules.serves(process.value) else "not php"), process, {}
+    everywhere = [evidence, *php]
+    of_endpoint = mechanism.of_endpoint(evidence, endpoint) if endpoint is not None else {}
+    if request is not None and request.rise >= _HALF * best:
+        return "killer request", request, {}
+    if endpoint is None and client is not None and client.rise >= _HALF * best:
+        return "crawler", client, mechanism.of_endpoint(evidence, client)
+    if mechanism.dominant(of_endpoint) == "n" and endpoint is not None:
+        return "traffic", endpoint, of_endpoint
+    for value in used:
+        factors = mechanism.of_use(evidence, value, php)
+        way = mechanism.dominant(factors)
+        if way == "q":
+            before, now = mechanism.repeats(everywhere, value.dimension, value.value)
+            alone = mechanism.spread_over(everywhere, value.dimension, value.value) >= limits.STORY_LINK
+            if endpoint is None and not alone and not (before and now > 2 * before):
+                return "stampede", value, factors
+            return "n+1", (endpoint or value), factors
+        if way == "c" and not (waiting and external is not None):
+            return "regression", value, factors
+        if way == "n" and endpoint is None and len(used) == 1:
+            return "traffic", value, factors
+    if external is not None:
+        return "external", external, mechanism.of_use(evidence, external)
+    if waiting and head.dimension == "function":
+        return "external", head, mechanism.of_use(evidence, head)
+    if endpoint is not None:
+        return "regression", endpoint, of_endpoint
+    if release is not None and release is head:
+        return "deploy", release, mechanism.of_endpoint(evidence, release)
+    if head.dimension == "agent":
+        factors = mechanism.of_endpoint(evidence, head)
+        return ("crawler" if mechanism.dominant(factors) == "n" else "unclear"), head, factors
+    return "unclear", head, mechanism.of_use(evidence, head, php)
+
+
+def _large(value: Scored | None, best: float) -> Scored | None:
+    """A value unless it is a small part of its story: one of many endpoints that a crawler reads."""
+    return value if value is not None and value.rise >= _HALF * best else None
+
+
+def signature(causes: Sequence[Cause]) -> str:
+    """The same for spikes of the same first cause, on whatever host: 16 hex, empty without a cause.
+
+    Of what is never twice the same, the id of a request or of a session, the place that it was in counts.
+    """
+    if not causes:
+        return ""
+    first = causes[0]
+    dimension, value = first.dimension, first.value
+    if dimension == "request":
+        place = next((s for s in first.story if s.dimension == "endpoint"), None)
+        dimension, value = ("endpoint", place.value) if place else ("request", "")
+    if dimension == "blocker":
+        value = value.partition(": ")[2] or value
+    return hashlib.sha256(f"{first.mechanism}\0{dimension}\0{value}".encode()).hexdigest()[:16]

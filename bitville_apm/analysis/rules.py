@@ -1,0 +1,169 @@
+"""What a host as a whole says before any value is blamed: memory, stolen CPU, pools, locks, other processes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from bitville_apm import limits
+from bitville_apm.analysis import host
+from bitville_apm.analysis.mechanism import Evidence
+from bitville_apm.analysis.score import Scored, Whole
+from bitville_apm.analysis.tables import average, number
+
+DATABASES = ("postgres", "mysqld", "mariadbd", "mariadb", "mongod", "postmaster")
+SERVING = (
+    *DATABASES, "redis-server", "valkey-server", "memcached", "nginx", "apache2", "httpd", "caddy", "haproxy",
+    "varnishd", "php-fpm", "php-fpm8", "php", "php-cgi", "pgbouncer", "proxysql", "traefik", "envoy", "lsphp",
+    "frankenphp",
+)  # fmt: skip
+"""Processes that work for somebody: what they run is followed to who asked for it."""
+
+
+def serves(process: str) -> bool:
+    """Whether a process is a database, cache, web server or PHP. Another project's PHP is not: we cannot follow it."""
+    name = process.partition(":")[0].strip().lower()
+    return name in SERVING or name.startswith(("php-fpm", "postgres", "php7", "php8"))
+
+
+def is_database(process: str) -> bool:
+    """Whether a process is a database server."""
+    name = process.partition(":")[0].strip().lower()
+    return name in DATABASES or name.startswith("postgres")
+
+
+@attrs.frozen
+class Signs:
+    """Means over the spike's windows, and before: percent of time in pressure, bytes a second swapped, share stolen."""
+
+    memory: tuple[float, float]
+    swapped: tuple[float, float]
+    stolen: tuple[float, float]
+    looked: bool
+
+    @property
+    def short_of_memory(self) -> bool:
+        """Whether memory is the reason, whatever else rose."""
+        by_pressure = self.memory[1] > limits.PRESSURE_MEMORY and self.memory[1] > 2 * self.memory[0]
+        by_swap = self.swapped[1] > limits.SWAPPED_BYTES and self.swapped[1] > 4 * self.swapped[0]
+        return by_pressure or by_swap
+
+    @property
+    def robbed(self) -> bool:
+        """Whether a hypervisor gave our CPUs to somebody else."""
+        return self.stolen[1] > limits.STOLEN and self.stolen[1] > 2 * self.stolen[0]
+
+
+def signs(evidence: Evidence) -> Signs:
+    """What the host's own numbers say."""
+    pairs = []
+    for stretch in (evidence.base, evidence.spike):
+        full = average(stretch.load, "psi", "memory", "full")
+        swapped = (average(stretch.load, "swap", "in_bytes") or 0.0) + (
+            average(stretch.load, "swap", "out_bytes") or 0.0
+        )
+        used = sum(average(stretch.load, "cpu", name) or 0.0 for name in ("user_s", "system_s", "steal_s"))
+        stolen = average(stretch.load, "cpu", "steal_s") or 0.0
+        pairs.append((full, swapped / limits.WINDOW_S, stolen / used if used else 0.0))
+    (full0, swap0, stolen0), (full1, swap1, stolen1) = pairs
+    return Signs((full0 or 0.0, full1 or 0.0), (swap0, swap1), (stolen0, stolen1), full1 is not None)
+
+
+def blocked_in(evidence: Evidence) -> tuple[str, str] | None:
+    """The process and wait channel that most blocked task-seconds of the spike were in."""
+    seconds: dict[tuple[str, str], float] = {}
+    for load in evidence.spike.load:
+        listed = load.get("blocked_in")
+        for item in listed if isinstance(listed, list) else ():
+            if isinstance(item, dict):
+                key = str(item.get("name") or ""), str(item.get("wait_channel") or "")
+                seconds[key] = seconds.get(key, 0.0) + (number(item, "seconds") or 0.0)
+    if not any(seconds.values()):
+        return None
+    return max(seconds, key=lambda key: (seconds[key], key))
+
+
+@attrs.frozen
+class Pool:
+    """A PHP-FPM pool that was full: all its workers busy, and requests waiting for one."""
+
+    name: str
+    most: int
+    queue: int
+    share: float
+
+
+def full_pool(evidence: Evidence) -> Pool | None:
+    """The pool that was full in most of the spike's windows, if any was in at least a third of them."""
+    full: dict[str, list[tuple[int, int]]] = {}
+    for load in evidence.spike.load:
+        listed: Any = load.get("pools")
+        for pool in listed if isinstance(listed, list) else ():
+            if not isinstance(pool, dict):
+                continue
+            busy, most, queue = (number(pool, name) or 0.0 for name in ("busy", "max", "listen_queue"))
+            if most > 0 and busy >= most and queue > 0:
+                full.setdefault(str(pool.get("name") or ""), []).append((int(most), int(queue)))
+    if not full:
+        return None
+    name = max(full, key=lambda n: (len(full[n]), n))
+    share = len(full[name]) / len(evidence.spike.load)
+    if share < 1 / 3:
+        return None
+    return Pool(name, max(m for m, _ in full[name]), max(q for _, q in full[name]), share)
+
+
+def locks_rise(evidence: Evidence) -> float:
+    """By how much sessions that wait for a lock rose, load units."""
+    now = host.mean(host.lock_waits(evidence.spike), evidence.spike.lengths)
+    return now - host.mean(host.lock_waits(evidence.base), evidence.base.lengths)
+
+
+def followed(scored: Sequence[Scored], evidence: Evidence, whole: Whole) -> list[Scored]:
+    """Processes that serve somebody give way to who asked: statements for a database, endpoints for the rest.
+
+    A database whose sessions nobody looks at is charged to statements by how much longer PHP waited for each. One that
+    nobody asked for more stays: its own maintenance.
+    """
+    found = list(scored)
+    for process in [s for s in scored if s.dimension == "process" and serves(s.value)]:
+        others = [s for s in found if s.dimension == "statement" and s.share > 0]
+        if is_database(process.value):
+            if not others:
+                others = _by_waiting(process, evidence, whole)
+                found += others
+            asked = sum(s.rise for s in others) >= 0.5 * process.rise
+        else:
+            asked = any(s.dimension == "endpoint" and s.share >= limits.SHARE_LEAST for s in scored)
+        if asked:
+            found.remove(process)
+    return sorted(found, key=lambda s: (-s.score, s.dimension, s.value))
+
+
+def _by_waiting(process: Scored, evidence: Evidence, whole: Whole) -> list[Scored]:
+    """Statements, charged with what a database process rose by."""
+    spike, base = evidence.spike, evidence.base
+    rises: dict[str, tuple[float, float]] = {}
+    for value, row in spike.rows.get("statement", {}).items():
+        now, before = spike.rate(row.sql_us) / 1e6, base.rate(base.row("statement", value).sql_us) / 1e6
+        if now > before:
+            rises[value] = before, now
+    total = sum(now - before for before, now in rises.values())
+    if total <= 0:
+        return []
+    found = []
+    for value, (before, now) in rises.items():
+        part = (now - before) / total
+        rise = process.rise * part
+        share = min(1.0, rise / whole.rise)
+        growth = now / before if before > limits.LEVEL_LEAST else None
+        novelty = 1.0 if growth is None else max(0.0, 1 - 1 / growth)
+        if share >= limits.SHARE_LEAST and value != "~other":
+            baseline = process.baseline * before / (sum(b for b, _ in rises.values()) or 1.0)
+            score = share * novelty * process.confidence
+            found.append(
+                Scored("statement", value, baseline + rise, baseline, share, growth, novelty, process.confidence, score)
+            )
+    return found
