@@ -350,8 +350,9 @@ class StoreContract:
         assert sorted((f.project, f.host) for f in found) == [("blog", "web2"), ("shop", "web1"), ("shop", "web2")]
 
     def test_frames_without_cells(self, opened: Open) -> None:
-        """wire.md 6: asked without cells a frame has everything else."""
-        cells = {"endpoint": {"values": ["GET /a"], "columns": {"requests": [3]}}}
+        """wire.md 6: asked without cells, or without histograms, a frame has everything else."""
+        columns = {"histogram": [[[90, 3], [95, 1]], []], "requests": [4, 0], "wall_us": [4000, 0]}
+        cells = {"endpoint": {"values": ["GET /a", "GET /b"], "columns": columns}}
         links = [["endpoint", "GET /a", "function", "f", 3, None, 0.5]]
         more = {"seconds": {"tasks": [1.0, None]}, "load": {"cores": 4}, "lost": {"looks": 1}}
         arrival = frame(cells=cells, links=links, **more)
@@ -361,6 +362,11 @@ class StoreContract:
         assert whole.frame == arrival.frame
         assert bare.frame == msgspec.structs.replace(whole.frame, cells={}, links=[])
         assert bare.frame.seconds == more["seconds"]
+        (plain,) = opened.pump.ask(opened.store.frames(SHOP, NOON, NOON + 1, "web1", histograms=False))
+        assert plain.frame.links == whole.frame.links
+        assert plain.frame.cells["endpoint"].values == ["GET /a", "GET /b"]
+        kept = {name: column for name, column in columns.items() if name != "histogram"}
+        assert plain.frame.cells["endpoint"].columns == kept
 
     def test_a_frame_counts_once_and_framed_records_do_not(self, opened: Open) -> None:
         """I1: what a frame counted is in `top` through the frame alone, and once however often it comes."""

@@ -40,14 +40,15 @@ def packed(body: bytes, number: Callable[[str], int]) -> bytes:
     return _LENGTH.pack(len(text)) + text + bytes(arrays)
 
 
-def unpacked(data: bytes, name: Callable[[int], str], cells: bool = True) -> Frame:
-    """The frame, with its cells and links or without. Raises `ValueError`, `LookupError` or `struct.error` where `data`
-    is damaged.
+def unpacked(data: bytes, name: Callable[[int], str], cells: bool = True, histograms: bool = True) -> Frame:
+    """The frame, with its cells and links or without, its cells with their histograms or without.
+
+    Raises `ValueError`, `LookupError` or `struct.error` where `data` is damaged.
     """
     if not cells:
         head = _head(data)
         return msgspec.convert({**head, "cells": {}, "links": []}, Frame)
-    return msgspec.convert(_plain(data, name), Frame)
+    return msgspec.convert(_plain(data, name, histograms), Frame)
 
 
 def body_of(data: bytes, name: Callable[[int], str]) -> bytes:
@@ -55,17 +56,20 @@ def body_of(data: bytes, name: Callable[[int], str]) -> bytes:
     return msgspec.json.encode(_plain(data, name))
 
 
-def _plain(data: bytes, name: Callable[[int], str]) -> dict[str, Any]:
+def _plain(data: bytes, name: Callable[[int], str], histograms: bool = True) -> dict[str, Any]:
     (length,) = _LENGTH.unpack_from(data)
     head = _head(data)
     arrays = _Arrays(data, 4 + length)
     for table in (head.get("cells") or {}).values():
         table["values"] = [name(number) for number in arrays.take(table["values"])]
-        table["columns"] = {column: arrays.take(held) for column, held in table["columns"].items()}
+        columns = table["columns"]
+        table["columns"] = {column: arrays.take(held, histograms) for column, held in columns.items()}
+        if not histograms:
+            table["columns"].pop("histogram", None)
     if head.get("links"):
-        columns = [arrays.take(held) for held in head["links"]]
-        names = [[name(number) for number in column] for column in columns[:4]]
-        head["links"] = list(zip(*names, *columns[4:], strict=True))
+        links = [arrays.take(held) for held in head["links"]]
+        names = [[name(number) for number in column] for column in links[:4]]
+        head["links"] = list(zip(*names, *links[4:], strict=True))
     return head
 
 
@@ -127,8 +131,8 @@ class _Arrays:
         self._data = data
         self._at = at
 
-    def take(self, held: Any) -> list[Any]:
-        """The column that `_put` left `held` in the head for."""
+    def take(self, held: Any, histograms: bool = True) -> list[Any]:
+        """The column that `_put` left `held` in the head for; without `histograms` one of them is only passed over."""
         if not isinstance(held, str):
             return list(held)
         kind = held[0]
@@ -139,16 +143,19 @@ class _Arrays:
             return array.array("d", self._bytes(8 * n)).tolist()
         if kind == _HISTOGRAMS:
             lengths = self._integers(held[1], int(held[4:]))
+            if not histograms:
+                self._bytes(sum(lengths) * (_width(held[2]) + _width(held[3])))
+                return []
             steps, counts = self._integers(held[2], sum(lengths)), self._integers(held[3], sum(lengths))
-            histograms, at, last = [], 0, 0
+            found, at, last = [], 0, 0
             for length in lengths:
                 histogram = []
                 for step, count in zip(steps[at : at + length], counts[at : at + length], strict=True):
                     last += step
                     histogram.append([last, count])
-                histograms.append(histogram)
+                found.append(histogram)
                 at += length
-            return histograms
+            return found
         return self._integers(kind, int(held[1:]))
 
     def _integers(self, kind: str, n: int) -> list[int]:

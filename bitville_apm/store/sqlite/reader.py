@@ -193,7 +193,13 @@ class Reader:
         return found
 
     def frames(
-        self, projects: Projects, start: float, end: float, host: str | None, cells: bool = True
+        self,
+        projects: Projects,
+        start: float,
+        end: float,
+        host: str | None,
+        cells: bool = True,
+        histograms: bool = True,
     ) -> Sequence[Framed]:
         """See `IStore.frames`."""
         first, last = day_of(start), day_of(end)
@@ -209,7 +215,7 @@ class Reader:
                     " AND (?4 IS NULL OR host = ?4)",
                     (its, start, end, number),
                 ):
-                    frame = packing.unpacked(bodies.decompress(body), names.__getitem__, cells)
+                    frame = packing.unpacked(bodies.decompress(body), names.__getitem__, cells, histograms)
                     yield Framed(project=project, host=names[where], frame=frame)
 
         found = self._each_day(projects, of_day, wanted=lambda date: first <= date <= last)

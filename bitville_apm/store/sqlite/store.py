@@ -182,10 +182,16 @@ class SqliteStore:
         return self._ask(self._reader.correlated, projects, id)
 
     def frames(
-        self, projects: Projects, start: float, end: float, host: str | None, cells: bool = True
+        self,
+        projects: Projects,
+        start: float,
+        end: float,
+        host: str | None,
+        cells: bool = True,
+        histograms: bool = True,
     ) -> Deferred[Sequence[Framed]]:
         """See `IStore`."""
-        return self._ask(self._reader.frames, projects, start, end, host, cells)
+        return self._ask(self._reader.frames, projects, start, end, host, cells, histograms)
 
     def keep_spike(self, spike: Spike) -> Deferred[None]:
         """See `IStore`."""
