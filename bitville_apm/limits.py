@@ -374,10 +374,15 @@ GROUP_RECORDS = 2000
 """Records committed together when several senders wait: one fsync for all, and none waits for long."""
 NAMES_CACHED = 50_000
 """Names of one open day whose numbers the writer remembers; about 10 MB."""
+NAMES_LENT = 5_000
+"""The same of one reader's connection to a day; with two readers and eight days up to 16 MB."""
 NAME_CHARACTERS = 2048
 """Of a name (endpoint, statement, function …), what is kept; longer than what a fingerprint covers."""
 DISK_FULL_BYTES = 1 * MIB
 """With less than this free, an error of the store counts as a full disk, whatever SQLite calls it."""
+BLOCK_VALUES = 20_000
+"""Values that one host's minute or hour keeps of a dimension, the rest is `~other`: each commit writes all of it anew,
+800 KB and 15 ms then. Frames at their caps bring 7,200 in an hour at most (single requests)."""
 HISTOGRAM_BUCKET = 400
 """Highest bucket of a histogram (wire.md 6): 1.1^400 µs is a thousand years."""
 HISTOGRAM_COUNT = 2**32 - 1

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bitville_apm import limits
 from bitville_apm.records import Frame
-from bitville_apm.store.sqlite import packing, rolls
+from bitville_apm.store.sqlite import packing
 
 numbers = st.one_of(
     st.lists(st.integers(0, limits.NUMBER_MAX), max_size=6),
@@ -52,10 +52,3 @@ def test_a_frame_cut_short_is_told() -> None:
     packed = packing.packed(json.dumps(body).encode(), lambda name: 5)
     with pytest.raises(ValueError, match="too early"):
         packing.unpacked(packed[:-1], str)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.dictionaries(st.integers(0, limits.HISTOGRAM_BUCKET), st.integers(1, limits.HISTOGRAM_COUNT), max_size=30))
-def test_a_histogram_comes_back(histogram: dict[int, int]) -> None:
-    """I1: rolls keep every bucket's count, whatever the widths of their arrays."""
-    assert rolls.unpacked(rolls.packed(histogram)) == histogram

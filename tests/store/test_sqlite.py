@@ -59,7 +59,7 @@ def test_a_day_file_is_as_designed(tmp_path: Path) -> None:
         for made in (path, tmp_path / "main.db"):
             assert stat.S_IMODE(made.stat().st_mode) == 0o640
         db = sqlite3.connect(path)
-        for pragma, value in (("journal_mode", "wal"), ("page_size", 16384), ("user_version", 2)):
+        for pragma, value in (("journal_mode", "wal"), ("page_size", 16384), ("user_version", files.VERSIONS["day"])):
             assert db.execute(f"PRAGMA {pragma}").fetchone() == (value,)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         watermark = db.execute("SELECT text, journal, run, seq, items FROM watermark JOIN name ON id = project")
@@ -230,19 +230,21 @@ def test_an_older_file_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest
     """
     with sqlite_in(tmp_path) as opened:
         opened.write(end())
-    scripts = {"day-3.sql": ["CREATE TABLE two (x)"], "day-4.sql": ["INSERT INTO two VALUES (3)", "broken"]}
-    monkeypatch.setitem(files.VERSIONS, "day", 4)
+    now = files.VERSIONS["day"]
+    last = f"day-{now + 2}.sql"
+    scripts = {f"day-{now + 1}.sql": ["CREATE TABLE two (x)"], last: ["INSERT INTO two VALUES (3)", "broken"]}
+    monkeypatch.setitem(files.VERSIONS, "day", now + 2)
     monkeypatch.setattr(files, "_statements", lambda name: scripts[name])
     with pytest.raises(sqlite3.OperationalError, match="broken"):
         files.open_writer(tmp_path / "day-20270115.db", "day")
-    scripts["day-4.sql"].pop()
+    scripts[last].pop()
     db = files.open_writer(tmp_path / "day-20270115.db", "day")
     assert db.execute("SELECT x FROM two").fetchall() == [(3,)]
-    assert db.execute("PRAGMA user_version").fetchone() == (4,)
+    assert db.execute("PRAGMA user_version").fetchone() == (now + 2,)
     db.close()
-    before = sqlite3.connect(tmp_path / "day-20270115.db.version-2")
+    before = sqlite3.connect(tmp_path / f"day-20270115.db.version-{now}")
     assert before.execute("SELECT count(*) FROM request").fetchone() == (1,)
-    assert before.execute("PRAGMA user_version").fetchone() == (2,)
+    assert before.execute("PRAGMA user_version").fetchone() == (now,)
     before.close()
     files.remove_day(tmp_path, files.day_of(NOON))
     assert not list(tmp_path.glob("day-*"))

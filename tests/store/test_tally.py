@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import zstandard
 
-from bitville_apm.store.sqlite.rolls import unpacked
+from bitville_apm.store.sqlite.blocks import Block
 from tests.collector.rig import Rig, item, running
 from tests.faults.tools.counts import chance
 from tests.store.make import DAY, end_body, new_id
@@ -166,20 +167,21 @@ def cells_of(values: dict[str, Cell]) -> dict[str, Any]:
     return {"values": list(values), "columns": columns}
 
 
-def held(path: Path, table: str, day: int | None = None) -> Tally:
-    """What a file says: a day's (`day`), or all closed days of `main.db`."""
-    unit = "minute" if table == "roll" else "hour"
-    names = ", ".join(f"(SELECT text FROM name WHERE id = {column})" for column in ("dimension", "value", "host"))
+def held(path: Path, span: int, day: int | None = None) -> Tally:
+    """What a file says of minutes (1) or hours (60): a day's (`day`), or all closed days of `main.db`."""
+    names = ", ".join(f"(SELECT text FROM name WHERE id = {column})" for column in ("dimension", "host"))
     found: Tally = {}
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-        rows = db.execute(
-            f"SELECT {'day' if day is None else day}, {unit}, {names}, max_us, histogram,"
-            f" {', '.join(ADDED)} FROM {table}"
-        )
-        for of_day, at, dimension, value, host, max_us, histogram, *added in rows:
-            counted = {name: n for name, n in zip(ADDED, added, strict=True) if n}
-            cell = Cell(Counter(counted), max_us, Counter(unpacked(histogram)))
-            put(found, (of_day, at, dimension, value, host), cell)
+        texts = dict(db.execute("SELECT id, text FROM name"))
+        where = "" if day is None else f"WHERE span = {span}"
+        rows = db.execute(f"SELECT {'day' if day is None else day}, at, {names}, body FROM block {where}")
+        for of_day, at, dimension, host, body in rows:
+            block = Block.of(zstandard.decompress(body))
+            for row, value in enumerate(block.values):
+                columns = block.cell(row)
+                counted = {name: n for name in ADDED if (n := getattr(columns, name))}
+                cell = Cell(Counter(counted), columns.max_us, Counter(columns.histogram))
+                put(found, (of_day, at // span, dimension, texts[value], host), cell)
     return found
 
 
@@ -191,12 +193,12 @@ def plain(tally: Tally) -> dict[Key, Any]:
     }
 
 
-def days(rig: Rig, table: str) -> Tally:
+def days(rig: Rig, span: int) -> Tally:
     """All day files."""
     found: Tally = {}
     for path in rig.data.glob("day-*.db"):
         date = datetime.date(int(path.name[4:8]), int(path.name[8:10]), int(path.name[10:12]))
-        found.update(held(path, table, (date - datetime.date(1970, 1, 1)).days))
+        found.update(held(path, span, (date - datetime.date(1970, 1, 1)).days))
     return found
 
 
@@ -237,12 +239,12 @@ def test_rolls_are_what_the_senders_counted(tmp_path: Path) -> None:
             for host in hosts:
                 assert host.wrong == []
                 tally.update(host.tally)  # hosts are in the keys
-            assert plain(days(rig, "roll")) == plain(tally)
+            assert plain(days(rig, 1)) == plain(tally)
             hours = plain(by_hour(tally))
-            assert plain(days(rig, "hour")) == hours
+            assert plain(days(rig, 60)) == hours
             assert rig.ask("POST", "/admin/cleanup", b"", key).status == 200
             closed = {key: cell for key, cell in hours.items() if key[0] < today}
-            assert plain(held(rig.data / "main.db", "hour")) == closed
+            assert plain(held(rig.data / "main.db", 60)) == closed
             assert len(closed) > 50
             assert {row["id"] for row in rig.stored(key)} == set().union(*(host.slow for host in hosts))
 

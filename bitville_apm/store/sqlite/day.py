@@ -20,6 +20,7 @@ from bitville_apm.records import Frame, Postgres
 from bitville_apm.requests import Request, request_of
 from bitville_apm.store.interface import Arrival
 from bitville_apm.store.sqlite import compressing, loads, packing, rolls
+from bitville_apm.store.sqlite.blocks import integer
 from bitville_apm.store.sqlite.compressing import Bodies
 from bitville_apm.store.sqlite.files import open_writer
 from bitville_apm.version1 import seconds_of
@@ -45,7 +46,7 @@ class Day:
     _db: sqlite3.Connection
     _names: dict[str, int] = attrs.field(factory=dict)
     _present: set[tuple[int, int]] = attrs.field(factory=set)
-    _cells: dict[rolls.Key, Columns] = attrs.field(factory=dict)
+    _cells: dict[rolls.Place, dict[int, Columns]] = attrs.field(factory=dict)
     _watermarks: dict[tuple[int, str, int], tuple[int, int]] = attrs.field(factory=dict)
     bodies: Bodies = attrs.field(init=False)
     _new: int = 0
@@ -156,11 +157,11 @@ class Day:
                 self._name(request.endpoint),
                 request.method[: limits.NAME_CHARACTERS],
                 request.uri[: limits.URL_CHARACTERS],
-                rolls.fits(request.status),
-                rolls.fits(request.cpu_us),
-                rolls.fits(request.sql_n),
+                _fits(request.status),
+                _fits(request.cpu_us),
+                _fits(request.sql_n),
                 request.sql_ms,
-                rolls.fits(request.memory_peak),
+                _fits(request.memory_peak),
                 self._name(request.release) if request.release else None,
                 arrival.client_id,
                 rolled,
@@ -188,15 +189,13 @@ class Day:
         ).fetchone()
         if rolled:
             died = request_of(reading.read_body("died", self.bodies.decompress(body), recv_ms))
-            minute = _minute(died, recv_ms)
             self._flush()
-            rolls.take_out(
-                self._db,
-                {
-                    self._key(number, host, minute, dimension, value): columns
-                    for (dimension, value), columns in cells_of.of_request(died, None).items()
-                },
+            flat = (
+                (dimension, value, columns) for (dimension, value), columns in cells_of.of_request(died, None).items()
             )
+            self._roll(number, host, _minute(died, recv_ms), flat)
+            rolls.take_out(self._db, self.bodies, self._cells, self._other)
+            self._cells.clear()
         self._db.execute("INSERT INTO url (url, rowid, text) VALUES ('delete', ?, ?)", (row, url))
         self._db.execute("DELETE FROM request WHERE row = ?", (row,))
         self._db.execute("DELETE FROM payload WHERE row = ?", (row,))
@@ -290,21 +289,30 @@ class Day:
             self._names[text] = number
         return number
 
-    def _key(self, project: int, host: int, minute: int, dimension: str, value: str) -> rolls.Key:
-        return (project, self._name(dimension), minute, host, self._name(value))
+    def _other(self) -> int:
+        return self._name(cells_of.OTHER)
 
     def _roll(self, project: int, host: int, minute: int, cells: Iterable[tuple[str, str, Columns]]) -> None:
         """Add cells to those of this commit."""
+        tables: dict[str, dict[int, Columns]] = {}
         for dimension, value, columns in cells:
-            key = self._key(project, host, minute, dimension, value)
-            held = self._cells.get(key)
+            table = tables.get(dimension)
+            if table is None:
+                place = (project, self._name(dimension), minute, host)
+                table = tables[dimension] = self._cells.setdefault(place, {})
+            number = self._name(value)
+            held = table.get(number)
             if held is None:
-                held = self._cells[key] = Columns()
+                held = table[number] = Columns()
             held.add(columns)
 
     def _flush(self) -> None:
-        rolls.add(self._db, self._cells)
+        rolls.add(self._db, self.bodies, self._cells, self._other)
         self._cells.clear()
+
+
+def _fits(number: float | None) -> int | None:
+    return None if number is None else integer(number)
 
 
 def _minute(request: Request, recv_ms: int) -> int:

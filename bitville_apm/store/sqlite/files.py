@@ -16,10 +16,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import zstandard
+from twisted.logger import Logger
 
 from bitville_apm import limits
+from bitville_apm.store.sqlite import upgrading
 
-VERSIONS = {"day": 2, "main": 2}
+_log = Logger()
+VERSIONS = {"day": 3, "main": 3}
 """The schema version this code writes, kept in the file as `user_version`."""
 
 SQL_ERRORS = (sqlite3.Error, UnicodeDecodeError)
@@ -112,6 +115,22 @@ def open_writer(path: Path, schema: str) -> sqlite3.Connection:
     return db
 
 
+def bring_days_up_to_date(directory: Path) -> None:
+    """Do for the days of an older version what opening them as a writer does: readers come first to most of them.
+
+    Raises `StoreError`. A damaged file is left to whoever finds it.
+    """
+    for path in days_in(directory).values():
+        try:
+            with contextlib.closing(open_reader(path)) as db:
+                old = _version(db)
+            if 0 < old < VERSIONS["day"]:
+                open_writer(path, "day").close()
+                _log.info("{name} is brought up to date", name=path.name)
+        except SQL_ERRORS as error:
+            _log.warn("{name} is not brought up to date: {error}", name=path.name, error=str(error))
+
+
 def open_reader(path: Path) -> sqlite3.Connection:
     """A connection that cannot write. Each of its questions sees one commit, whole."""
     return sqlite3.connect(
@@ -186,6 +205,7 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path, schema: str) -> None:
     old = _version(db)
     if old == version:
         return
+    upgrading.prepare(db)
     if 0 < old < version:
         _copy_before(db, Path(f"{path}{_BEFORE}{old}"))
     db.execute("BEGIN IMMEDIATE")

@@ -7,27 +7,18 @@ that came late shows as another count, and the day is added up again.
 from __future__ import annotations
 
 import datetime
-import itertools
 import sqlite3
-from collections.abc import Iterator
-from typing import Any
 
 from bitville_apm import limits
 from bitville_apm.cells import OTHER, Columns
-from bitville_apm.store.sqlite import rolls
+from bitville_apm.store.sqlite import blocks
+from bitville_apm.store.sqlite.blocks import Block
+from bitville_apm.store.sqlite.compressing import Bodies
 from bitville_apm.store.sqlite.files import number_of
 
-_COLUMNS = ", ".join(rolls.COLUMNS)
-_ROWS = f"SELECT project, dimension, hour, host, value, {_COLUMNS} FROM hour"  # noqa: S608 - our own names
-_ORDER = " ORDER BY project, dimension, hour, host, value"
-_INSERT = (
-    f"INSERT INTO hour (day, project, dimension, hour, host, value, {_COLUMNS})"  # noqa: S608
-    f" VALUES ({', '.join('?' * (6 + len(rolls.COLUMNS)))})"
-)
-_WEIGHTS = (
-    "SELECT value, total(cpu_us + queue_us) + 1e6 * total(blocked_s) AS load, total(wall_us) AS wall,"
-    " total(requests) AS requests FROM hour WHERE project = ? AND dimension = ? GROUP BY value"
-)
+_BLOCKS = "SELECT at, host, body FROM block WHERE project = ? AND dimension = ? AND span = 60 ORDER BY at, host"
+_WEIGHTS = ("cpu_us", "queue_us", "blocked_s", "wall_us", "requests")
+_INSERT = "INSERT INTO block (day, project, dimension, at, host, body) VALUES (?,?,?,?,?,?)"
 
 
 def changes_of(day: sqlite3.Connection) -> int:
@@ -46,17 +37,25 @@ def replace(main: sqlite3.Connection, date: datetime.date, day: sqlite3.Connecti
 
     `day` sees one commit: its caller began to read.
     """
-    number, names = number_of(date), _Names(main, day)
+    number = number_of(date)
+    names = _Names(main, day, number)
     forget(main, number)
     main.execute("INSERT INTO day (day, changes) VALUES (?, ?)", (number, changes_of(day)))
     projects = [names.number(project) for (project,) in day.execute("SELECT DISTINCT project FROM presence")]
     main.executemany("INSERT INTO presence (day, project) VALUES (?, ?)", [(number, p) for p in projects])
-    main.executemany(_INSERT, ((number, *row) for row in _folded(day, names)))
+    bodies = Bodies(day)
+    for project, dimension in day.execute("SELECT DISTINCT project, dimension FROM block").fetchall():
+        place = (names.number(project), names.number(dimension))
+        kept = _heaviest(day, bodies, project, dimension)
+        for at, host, body in day.execute(_BLOCKS, (project, dimension)):
+            block = _folded(Block.of(bodies.decompress(body)), kept, names)
+            packed = bodies.compress_plain(block.packed(planes=True))
+            main.execute(_INSERT, (number, *place, at, names.number(host), packed))
 
 
 def forget(main: sqlite3.Connection, number: int) -> None:
     """Remove a day's hours."""
-    for table in ("hour", "presence", "day"):
+    for table in ("block", "presence", "day"):
         main.execute(f"DELETE FROM {table} WHERE day = ?", (number,))  # noqa: S608
 
 
@@ -66,16 +65,15 @@ def forget_before(main: sqlite3.Connection, number: int) -> None:
     for day in days:
         forget(main, day)
     if days:
-        columns = ("project", "dimension", "host", "value")
-        used = " UNION ".join(f"SELECT {column} FROM hour" for column in columns)  # noqa: S608
-        main.execute(f"DELETE FROM name WHERE id NOT IN ({used} UNION SELECT project FROM presence)")  # noqa: S608
+        main.execute("DELETE FROM name WHERE newest < ?", (number,))
 
 
 class _Names:
     """The numbers of a day's names in `main.db`."""
 
-    def __init__(self, main: sqlite3.Connection, day: sqlite3.Connection) -> None:
+    def __init__(self, main: sqlite3.Connection, day: sqlite3.Connection, newest: int) -> None:
         self._main = main
+        self._newest = newest
         self._day = day
         self._known: dict[int, int] = {}
 
@@ -90,39 +88,48 @@ class _Names:
         return found
 
     def of(self, text: str) -> int:
-        """The number here of a text."""
-        self._main.execute("INSERT OR IGNORE INTO name (text) VALUES (?)", (text,))
-        return int(self._main.execute("SELECT id FROM name WHERE text = ?", (text,)).fetchone()[0])
+        """The number here of a text, which this day uses too."""
+        question = (
+            "INSERT INTO name (text, newest) VALUES (?, ?) ON CONFLICT (text)"
+            " DO UPDATE SET newest = max(newest, excluded.newest) RETURNING id"
+        )
+        return int(self._main.execute(question, (text, self._newest)).fetchone()[0])
 
 
-def _folded(day: sqlite3.Connection, names: _Names) -> Iterator[tuple[Any, ...]]:
-    """The rows for `main.db` without their day: one project and dimension after another, streamed."""
-    rows = day.execute(_ROWS + _ORDER)
-    other = names.of(OTHER)
-    for (project, dimension), of_dimension in itertools.groupby(rows, key=lambda row: row[:2]):
-        kept = _heaviest(day, project, dimension)
-        for (hour, host), group in itertools.groupby(of_dimension, key=lambda row: row[2:4]):
-            place = (names.number(project), names.number(dimension), hour, names.number(host))
-            rest: Columns | None = None
-            for row in group:
-                value = names.number(row[4]) if kept is None or row[4] in kept else other
-                if value != other:
-                    yield (*place, value, *row[5:])
-                    continue
-                rest = rest or Columns()
-                rest.add(rolls.columns_of(row[5:]))
-            if rest is not None:
-                yield (*place, other, *rolls.row_of(rest))
+def _folded(held: Block, kept: set[int] | None, names: _Names) -> Block:
+    """A block with the numbers of `main.db`; of its values those that are kept, the rest as `~other`."""
+    cells: dict[int, Columns] = {}
+    rest: Columns | None = None
+    for row, value in enumerate(held.values):
+        if kept is None or value in kept:
+            cells[names.number(value)] = held.cell(row)
+        else:
+            rest = rest or Columns()
+            rest.add(held.cell(row))
+    if rest is not None:
+        cells.setdefault(names.of(OTHER), Columns()).add(rest)
+    return blocks.added(blocks.EMPTY, cells, None)
 
 
-def _heaviest(day: sqlite3.Connection, project: int, dimension: int) -> set[int] | None:
+def _heaviest(day: sqlite3.Connection, bodies: Bodies, project: int, dimension: int) -> set[int] | None:
     """The values that are kept by themselves, by their largest share of anything; None for all of them.
 
     The same ones in every hour of the day, so that no value has holes.
     """
-    weights = day.execute(_WEIGHTS, (project, dimension)).fetchall()
+    weights: dict[int, list[float]] = {}
+    for _, _, body in day.execute(_BLOCKS, (project, dimension)):
+        block = Block.of(bodies.decompress(body))
+        nothing = [0] * len(block.values)
+        columns = [
+            block.columns.get(name, nothing) for name in ("cpu_us", "queue_us", "blocked_s", "wall_us", "requests")
+        ]
+        for value, cpu, queue, blocked, wall, requests in zip(block.values, *columns, strict=True):
+            held = weights.setdefault(value, [0.0, 0.0, 0.0])
+            held[0] += cpu + queue + 1e6 * blocked
+            held[1] += wall
+            held[2] += requests
     if len(weights) <= limits.HOUR_VALUES:
         return None
-    sums = [sum(row[column] for row in weights) or 1.0 for column in (1, 2, 3)]
-    weights.sort(key=lambda row: max(row[i + 1] / sums[i] for i in range(3)), reverse=True)
-    return {row[0] for row in weights[: limits.HOUR_VALUES]}
+    sums = [sum(held[i] for held in weights.values()) or 1.0 for i in range(3)]
+    by_share = sorted(weights, key=lambda value: max(w / s for w, s in zip(weights[value], sums, strict=True)))
+    return set(by_share[-limits.HOUR_VALUES :])

@@ -2,9 +2,8 @@
 
 A frame is mostly numbers of a few bits each. Written as arrays whose lowest bytes stand together, then the next
 ones, and compressed, they take half of what their JSON takes compressed. Layout before compression: a u32 with the
-length of the head, the head (JSON: the frame as it came, with a placeholder for each array), the arrays' bytes.
-Numbers in the machine's byte order, as SQLite files of x86 and ARM have them alike. What is no array of numbers stays
-in the head, so that nothing of a frame is lost.
+length of the head, the head (JSON: the frame as it came, with a placeholder for each array), the arrays' bytes as
+`arrays.py` says. What is no array of numbers stays in the head, so that nothing of a frame is lost.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from typing import Any
 import msgspec
 
 from bitville_apm.records import Frame
+from bitville_apm.store.sqlite import arrays
 
 _LENGTH = struct.Struct("<I")
-_TYPES = "bhiq"
 _THOUSANDTHS, _DOUBLES, _HISTOGRAMS = "M", "D", "H"
 _LARGEST = 2.0**43
 """Below it a double has thousandths, and an integer is a double."""
@@ -28,16 +27,16 @@ _LARGEST = 2.0**43
 def packed(body: bytes, number: Callable[[str], int]) -> bytes:
     """A frame's JSON with its names as numbers, ready to be compressed. Its fields have been checked."""
     head = msgspec.json.decode(body)
-    arrays = bytearray()
+    kept = bytearray()
     for table in (head.get("cells") or {}).values():
-        table["values"] = _put([number(value) for value in table["values"]], arrays)
-        table["columns"] = {name: _put(column, arrays) for name, column in (table.get("columns") or {}).items()}
+        table["values"] = _put([number(value) for value in table["values"]], kept)
+        table["columns"] = {name: _put(column, kept) for name, column in (table.get("columns") or {}).items()}
     if head.get("links"):
         columns = list(zip(*head["links"], strict=True))
         names = [[number(name) for name in column] for column in columns[:4]]
-        head["links"] = [_put(column, arrays) for column in (*names, *map(list, columns[4:]))]
+        head["links"] = [_put(column, kept) for column in (*names, *map(list, columns[4:]))]
     text = msgspec.json.encode(head)
-    return _LENGTH.pack(len(text)) + text + bytes(arrays)
+    return _LENGTH.pack(len(text)) + text + bytes(kept)
 
 
 def unpacked(data: bytes, name: Callable[[int], str], cells: bool = True, histograms: bool = True) -> Frame:
@@ -59,15 +58,15 @@ def body_of(data: bytes, name: Callable[[int], str]) -> bytes:
 def _plain(data: bytes, name: Callable[[int], str], histograms: bool = True) -> dict[str, Any]:
     (length,) = _LENGTH.unpack_from(data)
     head = _head(data)
-    arrays = _Arrays(data, 4 + length)
+    kept = _Arrays(data, 4 + length)
     for table in (head.get("cells") or {}).values():
-        table["values"] = [name(number) for number in arrays.take(table["values"])]
+        table["values"] = [name(number) for number in kept.take(table["values"])]
         columns = table["columns"]
-        table["columns"] = {column: arrays.take(held, histograms) for column, held in columns.items()}
+        table["columns"] = {column: kept.take(held, histograms) for column, held in columns.items()}
         if not histograms:
             table["columns"].pop("histogram", None)
     if head.get("links"):
-        links = [arrays.take(held) for held in head["links"]]
+        links = [kept.take(held) for held in head["links"]]
         names = [[name(number) for number in column] for column in links[:4]]
         head["links"] = list(zip(*names, *links[4:], strict=True))
     return head
@@ -79,11 +78,11 @@ def _head(data: bytes) -> dict[str, Any]:
     return head
 
 
-def _put(column: Sequence[Any], arrays: bytearray) -> Any:
+def _put(column: Sequence[Any], kept: bytearray) -> Any:
     """Append a column to the arrays; what stands for it in the head, or the column itself if it is none."""
     kinds = {type(value) for value in column}
     if kinds and kinds <= {int}:
-        arrays += (made := _planes(column))[1]
+        kept += (made := _planes(column))[1]
         return f"{made[0]}{len(column)}"
     if kinds and kinds <= {int, float}:
         if any(abs(value) > _LARGEST for value in column):
@@ -91,9 +90,9 @@ def _put(column: Sequence[Any], arrays: bytearray) -> Any:
         thousandths = [round(value * 1000) for value in column]
         if all(n / 1000 == value for n, value in zip(thousandths, column, strict=True)):
             made = _planes(thousandths)
-            arrays += made[1]
+            kept += made[1]
             return f"{_THOUSANDTHS}{made[0]}{len(column)}"
-        arrays += array.array("d", column).tobytes()
+        kept += array.array("d", column).tobytes()
         return f"{_DOUBLES}{len(column)}"
     if kinds == {list} and all(_is_histogram(value) for value in column):
         flat = [pair for histogram in column for pair in histogram]
@@ -103,7 +102,7 @@ def _put(column: Sequence[Any], arrays: bytearray) -> Any:
             last = i
         held = [_planes(numbers) for numbers in ([len(h) for h in column], steps, [count for _, count in flat])]
         for _, data in held:
-            arrays += data
+            kept += data
         return f"{_HISTOGRAMS}{''.join(kind for kind, _ in held)}{len(column)}"
     return column
 
@@ -114,14 +113,8 @@ def _is_histogram(value: list[Any]) -> bool:
 
 def _planes(numbers: Sequence[int]) -> tuple[str, bytes]:
     """The narrowest array that holds some integers of 64 bits, byte plane after byte plane."""
-    low, high = min(numbers, default=0), max(numbers, default=0)
-    kind = next(t for t in _TYPES if -(1 << (8 * _width(t) - 1)) <= low and high < 1 << (8 * _width(t) - 1))
-    data = array.array(kind, numbers).tobytes()
-    return kind, b"".join(data[plane :: _width(kind)] for plane in range(_width(kind)))
-
-
-def _width(kind: str) -> int:
-    return array.array(kind).itemsize
+    kind = arrays.kind_of(numbers)
+    return kind, arrays.split(array.array(kind, numbers).tobytes(), arrays.WIDTHS[kind])
 
 
 class _Arrays:
@@ -144,7 +137,7 @@ class _Arrays:
         if kind == _HISTOGRAMS:
             lengths = self._integers(held[1], int(held[4:]))
             if not histograms:
-                self._bytes(sum(lengths) * (_width(held[2]) + _width(held[3])))
+                self._bytes(sum(lengths) * (arrays.WIDTHS[held[2]] + arrays.WIDTHS[held[3]]))
                 return []
             steps, counts = self._integers(held[2], sum(lengths)), self._integers(held[3], sum(lengths))
             found, at, last = [], 0, 0
@@ -159,11 +152,8 @@ class _Arrays:
         return self._integers(kind, int(held[1:]))
 
     def _integers(self, kind: str, n: int) -> list[int]:
-        width = _width(kind)
-        planes, data = self._bytes(n * width), bytearray(n * width)
-        for plane in range(width):
-            data[plane::width] = planes[plane * n : (plane + 1) * n]
-        return array.array(kind, bytes(data)).tolist()
+        width = arrays.WIDTHS[kind]
+        return array.array(kind, bytes(arrays.joined(self._bytes(n * width), width))).tolist()
 
     def _bytes(self, n: int) -> bytes:
         taken = self._data[self._at : self._at + n]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import functools
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,9 +36,8 @@ from bitville_apm.store.sqlite import counting, loads, packing, searching, spike
 from bitville_apm.store.sqlite.compressing import Bodies
 from bitville_apm.store.sqlite.days import inode_of
 from bitville_apm.store.sqlite.files import day_numbered, day_of, days_in, is_damage, number_of, open_reader
-from bitville_apm.store.sqlite.pool import Pool
+from bitville_apm.store.sqlite.pool import Names, Pool
 
-K = TypeVar("K")
 T = TypeVar("T")
 _log = Logger()
 
@@ -50,27 +48,13 @@ class _Day:
 
     db: sqlite3.Connection
     projects: dict[str, int]
+    names: Names
+    bodies: Bodies
 
     def number(self, name: str) -> int | None:
         """The number of a name in this file."""
         row = self.db.execute("SELECT id FROM name WHERE text = ?", (name,)).fetchone()
         return int(row[0]) if row else None
-
-
-class Names(dict[int, str]):
-    """Names of a file by their numbers, each looked up once."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        super().__init__()
-        self._db = db
-
-    def __missing__(self, number: int) -> str:
-        """Look a number up. Raises `LookupError` where the file lost it."""
-        row = self._db.execute("SELECT text FROM name WHERE id = ?", (number,)).fetchone()
-        if row is None:
-            raise LookupError(f"the name {number} is gone")
-        self[number] = str(row[0])
-        return self[number]
 
 
 @attrs.define(eq=False)
@@ -114,16 +98,22 @@ class Reader:
     def top(
         self, projects: Projects, dimension: str, start: float, end: float, host: str | None, limit: int
     ) -> Sequence[TopRow]:
-        """See `IStore.top`. First only what ranks is read, then everything of what made it into the answer."""
+        """See `IStore.top`."""
         asked = tops.Asked.of(dimension, start, end, host)
-        weights: dict[str, tuple[float, float]] = {}
-        for value, (load_us, wall_us) in self._each_roll(projects, asked, asked.weights):
-            load, wall = weights.get(value, (0.0, 0.0))
-            weights[value] = (load + load_us, wall + wall_us)
-        best = {value: tops.Total() for value in tops.ranked(weights)[:limit]}
-        for value, total in self._each_roll(projects, asked, functools.partial(asked.totals, list(best))):
-            best[value].add(total)
-        return [total.row(value) for value, total in best.items()]
+        loads: dict[str, float] = {}
+        for value, us in self._each_roll(projects, asked, asked.loads):
+            loads[value] = loads.get(value, 0.0) + us
+        wanted = tops.candidates(loads, limit)
+        if wanted is None:
+            walls: dict[str, float] = {}
+            for value, us in self._each_roll(projects, asked, asked.walls):
+                walls[value] = walls.get(value, 0.0) + us
+            wanted = tops.ranked(loads, walls)[:limit]
+        totals = {value: tops.Total() for value in wanted}
+        for value, total in self._each_roll(projects, asked, lambda file: asked.totals(file, wanted)):
+            totals[value].add(total)
+        best = sorted(totals, key=lambda value: (*(-us for us in totals[value].rank), value))
+        return [totals[value].row(value) for value in best[:limit]]
 
     def series(
         self, projects: Projects, dimension: str, value: str | None, start: float, end: float, host: str | None
@@ -132,7 +122,7 @@ class Reader:
         asked = tops.Asked.of(dimension, start, end, host)
         totals: dict[int, tops.Total] = {}
 
-        for minute, total in self._each_roll(projects, asked, functools.partial(asked.times, value)):
+        for minute, total in self._each_roll(projects, asked, lambda file: asked.times(file, value)):
             totals.setdefault(minute, tops.Total()).add(total)
         label = value if value is not None else ""
         return [Point(minute * 60, totals[minute].row(label), totals[minute].histogram) for minute in sorted(totals)]
@@ -171,15 +161,18 @@ class Reader:
         )
         return sorted(found, key=lambda stored: (stored.found.at, stored.found.id))[: limits.CORRELATED]
 
-    def _each_roll(
-        self, projects: Projects, asked: tops.Asked, ask: Callable[..., Iterable[tuple[K, T]]]
-    ) -> list[tuple[K, T]]:
+    def _each_roll(self, projects: Projects, asked: tops.Asked, ask: Callable[[tops.File], Iterable[T]]) -> list[T]:
         """What every day's rolls say: its file's, or those that `main.db` keeps of a day without one."""
         first, last = asked.days
+        check = self._clock()
         answered: set[datetime.date] = set()
         found = self._each_day(
             projects,
-            lambda day: [row for number in day.projects.values() for row in ask(day.db, asked.rolls, number)],
+            lambda day: [
+                row
+                for number in day.projects.values()
+                for row in ask(tops.File(day.db, day.bodies, day.names, number, check))
+            ],
             answered,
             lambda date: first <= number_of(date) <= last,
         )
@@ -187,9 +180,10 @@ class Reader:
             question = (
                 "SELECT day, text, project FROM presence JOIN name ON name.id = project WHERE day BETWEEN ? AND ?"
             )
+            bodies, names = Bodies(main), Names(main)
             for day, name, number in main.execute(question, (first, last)).fetchall():
                 if day_numbered(day) not in answered and (projects is None or name in projects):
-                    found += ask(main, tops.CLOSED, number, day)
+                    found += ask(tops.File(main, bodies, names, number, check, day))
         return found
 
     def frames(
@@ -208,15 +202,15 @@ class Reader:
             number = day.number(host) if host is not None else None
             if host is not None and number is None:
                 return
-            names, bodies = Names(day.db), Bodies(day.db)
             for project, its in day.projects.items():
                 for where, body in day.db.execute(
                     "SELECT host, body FROM frame WHERE project = ? AND at >= ? AND at < ?"
                     " AND (?4 IS NULL OR host = ?4)",
                     (its, start, end, number),
                 ):
-                    frame = packing.unpacked(bodies.decompress(body), names.__getitem__, cells, histograms)
-                    yield Framed(project=project, host=names[where], frame=frame)
+                    plain = day.bodies.decompress(body)
+                    frame = packing.unpacked(plain, day.names.__getitem__, cells, histograms)
+                    yield Framed(project=project, host=day.names[where], frame=frame)
 
         found = self._each_day(projects, of_day, wanted=lambda date: first <= date <= last)
         return sorted(found, key=lambda framed: framed.frame.at)
@@ -268,10 +262,11 @@ class Reader:
                 continue
             inode = inode_of(path)
             try:
-                with self.pool.borrowed(date, path) as db, self._timed(db, until):
+                with self.pool.borrowed(date, path) as lent, self._timed(lent.db, until):
+                    db = lent.db
                     if db.execute("PRAGMA user_version").fetchone()[0] == 0:
                         continue  # the writer is just making it
-                    found += list(ask(_Day(db, _visible(db, projects))))
+                    found += list(ask(_Day(db, _visible(db, projects), lent.names, lent.bodies)))
                     if answered is not None:
                         answered.add(date)
                     self.damaged.pop(date, None)
@@ -285,6 +280,16 @@ class Reader:
                 self.damaged[date] = str(error)
                 self.on_damage(date, str(error), inode, is_damage(error))
         return found
+
+    def _clock(self) -> Callable[[], None]:
+        """Raises `TooSlow` when the time of a question that begins now is over, or the store stops."""
+        until = time.monotonic() + limits.READ_S
+
+        def check() -> None:
+            if self.stopping or time.monotonic() > until:
+                raise TooSlow
+
+        return check
 
     @contextlib.contextmanager
     def _timed(self, db: sqlite3.Connection, until: float | None = None) -> Iterator[None]:

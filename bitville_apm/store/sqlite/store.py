@@ -37,7 +37,7 @@ from bitville_apm.store.interface import (
 from bitville_apm.store.sqlite import backup
 from bitville_apm.store.sqlite.compressing import Teacher
 from bitville_apm.store.sqlite.days import DayFiles
-from bitville_apm.store.sqlite.files import days_in, size_of
+from bitville_apm.store.sqlite.files import bring_days_up_to_date, days_in, size_of
 from bitville_apm.store.sqlite.keeping import Keeper
 from bitville_apm.store.sqlite.main import Main
 from bitville_apm.store.sqlite.reader import Reader
@@ -78,6 +78,7 @@ class SqliteStore:
         Raises `StoreError` with one line that says what to do.
         """
         main = Main.open(directory)
+        bring_days_up_to_date(directory)
         reader = Reader(directory)
         reader.projects(None)  # looks into every day, so that a damaged one is known from the start
         files = DayFiles(directory)

@@ -1,63 +1,43 @@
 """The heaviest values of a dimension, and one value over time: minute or hour rolls of a range, added up over hosts,
-projects and days."""
+projects and days.
+
+What ranks is read of every value, everything else of those that made it into the answer. Whole hours of a short range
+come from the rolls of hours too.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import attrs
 
 from bitville_apm import limits
-from bitville_apm.cells import SUMS, percentile
+from bitville_apm.cells import SUMS, added, percentile
 from bitville_apm.store.interface import TopRow
-from bitville_apm.store.sqlite.rolls import count
+from bitville_apm.store.sqlite.blocks import HOUR, MINUTE, REAL, Block
+from bitville_apm.store.sqlite.compressing import Bodies
 
-_CONDITION = "project = ? AND dimension = ? AND {0} >= ? AND {0} < ? AND (?5 IS NULL OR host = ?5)"
-_SUMS = ", ".join(f"total({column})" for column in SUMS)
-_LOAD = "total(cpu_us + queue_us) + 1e6 * total(blocked_s)"
-
-
-@attrs.frozen
-class Rolls:
-    """One table of rolls, as questions see it."""
-
-    weights: str
-    totals: str
-    histograms: str
-    times: str
-    times_histograms: str
-    minutes: int
-    """How long its rows are."""
-
-    @classmethod
-    def of(cls, table: str, unit: str, minutes: int, more: str = "") -> Rolls:
-        """The questions for a table with this column of time; `more` conditions have their values from ?6 on."""
-        where = _CONDITION.format(unit) + more
-        value = 7 if more else 6
-        one = f"{where} AND (?{value} IS NULL OR value = ?{value})"
-        some = f"{where} AND value IN ({{some}})"
-        return cls(
-            f"SELECT (SELECT text FROM name WHERE name.id = value), {_LOAD}, total(wall_us) FROM {table}"  # noqa: S608
-            f" WHERE {where} GROUP BY value",
-            f"SELECT value, {_SUMS}, count(executions), max(max_us) FROM {table} WHERE {some} GROUP BY value",  # noqa: S608
-            f"SELECT value, histogram FROM {table} WHERE {some} AND histogram IS NOT NULL",  # noqa: S608
-            f"SELECT {unit}, {_SUMS}, count(executions), max(max_us) FROM {table} WHERE {one} GROUP BY {unit}",  # noqa: S608
-            f"SELECT {unit}, histogram FROM {table} WHERE {one} AND histogram IS NOT NULL",  # noqa: S608
-            minutes,
-        )
-
-
-MINUTES = Rolls.of("roll", "minute", 1)
-HOURS = Rolls.of("hour", "hour", 60)
-CLOSED = Rolls.of("hour", "hour", 60, " AND day = ?6")
-"""The hours in `main.db` of a day whose file is gone."""
+T = TypeVar("T")
+_CHUNK = 500
+"""Names looked up at once."""
+_TIES = 10
+"""Values as heavy as the last of an answer, up to which all are added up, to see which of them comes first."""
+_LOADS = ("cpu_us", "queue_us", "blocked_s")
+_IN_DAY = (
+    "SELECT at, body FROM block WHERE project = ? AND dimension = ? AND span = ? AND at >= ? AND at < ?"
+    " AND (?6 IS NULL OR host = ?6)"
+)
+_CLOSED = (
+    "SELECT at, body FROM block WHERE project = ? AND dimension = ? AND day = ? AND at >= ? AND at < ?"
+    " AND (?6 IS NULL OR host = ?6)"
+)
 
 
 @attrs.define
 class Total:
-    """One value's columns over the range. `total()` gives floats, which cannot overflow."""
+    """One value's columns over the range."""
 
     sums: dict[str, float] = attrs.field(factory=lambda: dict.fromkeys(SUMS, 0.0))
     counted: bool = False
@@ -70,8 +50,41 @@ class Total:
             self.sums[name] += other.sums[name]
         self.counted = self.counted or other.counted
         self.max_us = max(self.max_us, other.max_us)
-        for i, more in other.histogram.items():
-            self.histogram[i] = self.histogram.get(i, 0) + more
+        self.histogram = added(self.histogram, other.histogram)
+
+    def put(self, block: Block, row: int) -> None:
+        """Add one value of a block."""
+        sums = self.sums
+        for name, column in block.columns.items():
+            if name == "executions":
+                if column[row] >= 0:
+                    self.counted = True
+                    sums[name] += column[row]
+            elif name != "max_us":
+                sums[name] += column[row]
+            elif column[row] > self.max_us:
+                self.max_us = column[row]
+        block.count(row, self.histogram)
+
+    def put_all(self, block: Block) -> None:
+        """Add every value of a block."""
+        for name, column in block.columns.items():
+            if name == "executions":
+                self.sums[name] += sum(n for n in column if n > 0)
+                self.counted = self.counted or max(column) >= 0
+            elif name != "max_us":
+                self.sums[name] += sum(column)
+            else:
+                self.max_us = max(self.max_us, *column)
+        known = self.histogram.get
+        for i, more in zip(block.buckets, block.counts, strict=True):
+            self.histogram[i] = known(i, 0) + more
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What it is ranked by: microseconds of tasks, then of wall time."""
+        sums = self.sums
+        return sums["cpu_us"] + sums["queue_us"] + 1e6 * sums["blocked_s"], sums["wall_us"]
 
     def row(self, value: str) -> TopRow:
         """As it is answered."""
@@ -97,6 +110,41 @@ class Total:
         )
 
 
+@attrs.frozen(eq=False)
+class File:
+    """One project in one file that a question is put to: a day's, or `main.db` for a day whose file is gone."""
+
+    db: sqlite3.Connection
+    bodies: Bodies
+    names: dict[int, str]
+    """Names by their numbers: some that are known."""
+    project: int
+    check: Callable[[], None]
+    """Called now and then; raises when the question's time is over."""
+    closed: int | None = None
+    """The day, in `main.db`."""
+
+    def numbers(self, texts: Iterable[str]) -> dict[str, int]:
+        """The numbers of names, of those that are in the file."""
+        found: dict[str, int] = {}
+        for some in _chunks(list(texts)):
+            question = f"SELECT text, id FROM name WHERE text IN ({','.join('?' * len(some))})"  # noqa: S608
+            found.update(self.db.execute(question, some))
+        return found
+
+    def texts(self, numbers: Iterable[int]) -> Iterator[str]:
+        """The names that have some numbers, in their order. Raises `LookupError` where the file lost one."""
+        numbers = list(numbers)
+        for some in _chunks([number for number in numbers if number not in self.names]):
+            question = f"SELECT id, text FROM name WHERE id IN ({','.join('?' * len(some))})"  # noqa: S608
+            self.names.update(self.db.execute(question, some))
+        return map(self.names.__getitem__, numbers)
+
+
+def _chunks(items: list[T]) -> Iterator[list[T]]:
+    return (items[n : n + _CHUNK] for n in range(0, len(items), _CHUNK))
+
+
 @attrs.frozen
 class Asked:
     """A question for the rolls of one dimension, from one minute up to another, of one host or of all.
@@ -108,74 +156,107 @@ class Asked:
     first: int
     behind: int
     host: str | None
-    rolls: Rolls
-    """What a day that has its file is asked for."""
+    hours: bool
+    """Whether hours are all that is asked for."""
 
     @classmethod
     def of(cls, dimension: str, start: float, end: float, host: str | None) -> Asked:
         """A question between two unix times, widened to whole minutes or hours."""
-        rolls = HOURS if end - start > limits.MINUTES_WINDOW_S else MINUTES
-        unit = rolls.minutes
-        return cls(dimension, int(start // (60 * unit)) * unit, int(-(-end // (60 * unit))) * unit, host, rolls)
+        hours = end - start > limits.MINUTES_WINDOW_S
+        unit = HOUR if hours else MINUTE
+        return cls(dimension, int(start // (60 * unit)) * unit, int(-(-end // (60 * unit))) * unit, host, hours)
 
     @property
     def days(self) -> tuple[int, int]:
         """The first and last day whose file may have something of the range: records come up to six days late."""
         return self.first // 1440, self.behind // 1440 + int(limits.END_BEFORE_RECV_S // 86_400) + 1
 
-    def _span(self, rolls: Rolls) -> tuple[int, int]:
-        """The rows that lie wholly in the range, first and behind the last."""
-        return -(-self.first // rolls.minutes), self.behind // rolls.minutes
+    def loads(self, file: File) -> Iterator[tuple[str, float]]:
+        """Microseconds of tasks of each value that has any."""
+        return self._weights(file, _LOADS, every=False)
 
-    def weights(
-        self, db: sqlite3.Connection, rolls: Rolls, project: int, *more: int
-    ) -> Iterator[tuple[str, tuple[float, float]]]:
-        """What each value is ranked by, in one project of one day: microseconds of tasks, and of wall time."""
-        for value, load_us, wall_us in self._rows(db, rolls, rolls.weights, project, *more):
-            yield value, (load_us, wall_us)
+    def walls(self, file: File) -> Iterator[tuple[str, float]]:
+        """Microseconds of wall time of every value."""
+        return self._weights(file, ("wall_us",), every=True)
 
-    def totals(
-        self, wanted: Sequence[str], db: sqlite3.Connection, rolls: Rolls, project: int, *more: int
-    ) -> Iterator[tuple[str, Total]]:
-        """The columns of some values in one project of one day: everything else is not even looked at."""
-        marks = ",".join("?" * len(wanted))
-        names = dict(db.execute(f"SELECT id, text FROM name WHERE text IN ({marks})", tuple(wanted)))  # noqa: S608
-        some = ",".join(map(str, names))
-        found: dict[int, Total] = {}
-        for value, *columns in self._rows(db, rolls, rolls.totals.format(some=some), project, *more):
-            *sums, counted, max_us = columns
-            found[value] = Total(dict(zip(SUMS, sums, strict=True)), counted > 0, max_us)
-        for value, histogram in self._rows(db, rolls, rolls.histograms.format(some=some), project, *more):
-            count(found.setdefault(value, Total()).histogram, histogram)  # a commit may have come between
-        return ((names[value], total) for value, total in found.items())
+    def _weights(self, file: File, columns: Sequence[str], every: bool) -> Iterator[tuple[str, float]]:
+        weights: dict[int, float] = {}
+        known = weights.get
+        for _, block in self._blocks(file, self._spans()):
+            there = [name for name in columns if name in block.columns]
+            for name in there:
+                column = block.columns[name]
+                if name in REAL:
+                    column = [1e6 * seconds for seconds in column]
+                for value, more in zip(block.values, column, strict=True):
+                    weights[value] = known(value, 0) + more
+            if every and not there:
+                weights.update((value, 0) for value in block.values if value not in weights)
+        return zip(file.texts(weights), weights.values(), strict=True)
 
-    def times(
-        self, value: str | None, db: sqlite3.Connection, rolls: Rolls, project: int, *more: int
-    ) -> Iterator[tuple[int, Total]]:
-        """One value's columns (of all values for None) by the minute in which each row begins."""
-        number: int | None = None
-        if value is not None:
-            row = db.execute("SELECT id FROM name WHERE text = ?", (value[: limits.NAME_CHARACTERS],)).fetchone()
-            if row is None:
-                return
-            number = row[0]
-        found: dict[int, Total] = {}
-        for at, *columns in self._rows(db, rolls, rolls.times, project, *more, number):
-            *sums, counted, max_us = columns
-            found[at] = Total(dict(zip(SUMS, sums, strict=True)), counted > 0, max_us)
-        for at, histogram in self._rows(db, rolls, rolls.times_histograms, project, *more, number):
-            count(found.setdefault(at, Total()).histogram, histogram)
-        yield from ((at * rolls.minutes, total) for at, total in found.items())
+    def totals(self, file: File, wanted: Iterable[str]) -> Iterator[tuple[str, Total]]:
+        """The columns of some values: everything else is not even looked at."""
+        totals = {text: (number, Total()) for text, number in file.numbers(wanted).items()}
+        for _, block in self._blocks(file, self._spans()):
+            for number, total in totals.values():
+                row = block.row(number)
+                if row is not None:
+                    total.put(block, row)
+        return ((text, total) for text, (_, total) in totals.items())
 
-    def _rows(
-        self, db: sqlite3.Connection, rolls: Rolls, question: str, project: int, *more: int | None
-    ) -> Iterator[tuple[Any, ...]]:
-        names = dict(db.execute("SELECT text, id FROM name WHERE text IN (?, ?)", (self.dimension, self.host)))
-        if self.dimension in names and (self.host is None or self.host in names):
-            host = None if self.host is None else names[self.host]
-            yield from db.execute(question, (project, names[self.dimension], *self._span(rolls), host, *more))
+    def times(self, file: File, value: str | None) -> Iterator[tuple[int, Total]]:
+        """One value's columns (of all values for None) by the minute in which each span begins; one may come more
+        than once.
+        """
+        value = value if value is None else value[: limits.NAME_CHARACTERS]
+        number = None if value is None else file.numbers([value]).get(value)
+        if value is not None and number is None:
+            return
+        for at, block in self._blocks(file, [(HOUR if self.hours else MINUTE, self.first, self.behind)]):
+            total = Total()
+            if number is None:
+                total.put_all(block)
+            elif (row := block.row(number)) is not None:
+                total.put(block, row)
+            else:
+                continue
+            yield at, total
+
+    def _spans(self) -> list[tuple[int, int, int]]:
+        """Which blocks of a day file cover the range: what they span, from where, up to where."""
+        first, behind = -(-self.first // HOUR) * HOUR, self.behind // HOUR * HOUR
+        if self.hours or first >= behind:
+            return [(HOUR if self.hours else MINUTE, self.first, self.behind)]
+        return [(HOUR, first, behind), (MINUTE, self.first, first), (MINUTE, behind, self.behind)]
+
+    def _blocks(self, file: File, spans: Sequence[tuple[int, int, int]]) -> Iterator[tuple[int, Block]]:
+        """The blocks of some spans; of a closed day there are hours only, and those wholly in the range count."""
+        names = file.numbers([self.dimension] if self.host is None else [self.dimension, self.host])
+        if self.dimension not in names or (self.host is not None and self.host not in names):
+            return
+        host = None if self.host is None else names[self.host]
+        asked: list[tuple[str, int, int, int]]
+        if file.closed is None:
+            asked = [(_IN_DAY, *span) for span in spans]
+        else:
+            asked = [(_CLOSED, file.closed, -(-self.first // HOUR) * HOUR, self.behind // HOUR * HOUR)]
+        for question, which, first, behind in asked:
+            if first < behind:
+                place = (file.project, names[self.dimension], which, first, behind, host)
+                for at, body in file.db.execute(question, place):
+                    file.check()
+                    yield at, Block.of(file.bodies.decompress(body))
 
 
-def ranked(weights: Mapping[str, tuple[float, float]]) -> list[str]:
+def candidates(loads: Mapping[str, float], limit: int) -> list[str] | None:
+    """The values that can be among the heaviest; None where wall time decides which they are."""
+    if len(loads) < limit:
+        return None
+    least = sorted(loads.values())[-limit]
+    found = [value for value, load in loads.items() if load >= least]
+    return found if least > 0 and len(found) <= limit + _TIES else None
+
+
+def ranked(loads: Mapping[str, float], walls: Mapping[str, float]) -> list[str]:
     """Heaviest first: by task-seconds where anything has some, else by wall time; then by name."""
-    return sorted(weights, key=lambda value: (-weights[value][0], -weights[value][1], value))
+    return sorted(walls, key=lambda value: (-loads.get(value, 0.0), -walls[value], value))
