@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 KINDS = "bhiq"
 """Types of arrays, by their width."""
-WIDTHS = {kind: array.array(kind).itemsize for kind in (*KINDS, "d")}
+WIDTHS = {kind: array.array(kind).itemsize for kind in KINDS}
 
 
 def kind_of(numbers: Sequence[int]) -> str:

@@ -8,8 +8,8 @@ them. Before it is compressed a block is, in this order (numbers as `arrays.py` 
 - u32: how many values, and how many pairs all histograms have together;
 - a letter for each array: its type, or `-` for one that is left out because nothing is in it;
 - the arrays: numbers of the values, rising; one for each of `COLUMNS`, in which `executions` is -1 where nobody
-  counted; where each value's pairs end; their buckets; their counts. With planes the first of these and the ends are
-  kept as steps.
+  counted, and seconds are whole microseconds; where each value's pairs end; their buckets; their counts. With planes
+  numbers of values, ends and buckets are kept as steps.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLUMNS = (*SUMS, "max_us")
 _EMPTY: dict[str, Any] = dict.fromkeys(COLUMNS, 0) | {"executions": -1, "blocked_s": 0.0, "waiting_s": 0.0}
 REAL = frozenset({"blocked_s", "waiting_s"})
 _NAMES = ("values", *COLUMNS, "ends", "buckets", "counts")
-_STEPS = ("values", "ends")
+_STEPS = ("values", "ends", "buckets")
 _PAIRS = ("buckets", "counts")
 _HEAD = struct.Struct(f"<cII{len(_NAMES)}s")
 _IN_PLACE, _PLANES = b"r", b"p"
@@ -65,12 +65,14 @@ class Block:
             end = at + width * (pairs if name in _PAIRS else n)
             if end > len(data):
                 raise ValueError("a block's arrays end too early")
-            if form == _IN_PLACE or kind == "d":
+            if form == _IN_PLACE:
                 held: Sequence[Any] = view[at:end].cast(kind)
             else:
                 held = array.array(kind, bytes(arrays.joined(view[at:end], width)))
                 if name in _STEPS:
                     held = array.array("q", itertools.accumulate(held))
+            if name in REAL:
+                held = [us / 1e6 for us in held]
             found[name], at = held, end
         return cls(found.pop("values", ()), found, *(found.pop(name, ()) for name in ("ends", *_PAIRS)))
 
@@ -86,9 +88,7 @@ class Block:
                 kinds += _NONE
                 continue
             if name in REAL:
-                kinds += "d"
-                parts.append(array.array("d", column).tobytes())
-                continue
+                column = [round(seconds * 1e6) for seconds in column]
             if planes and name in _STEPS:
                 column = [b - a for a, b in itertools.pairwise((0, *column))]
             kind, data = _integers(column)
