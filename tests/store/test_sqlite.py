@@ -250,22 +250,6 @@ def test_an_older_file_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest
     assert not list(tmp_path.glob("day-*"))
 
 
-def test_a_day_of_the_first_version(tmp_path: Path) -> None:
-    """Restarts: a day without hosts' load is read as it is, has none, and gets its table when it is written."""
-    with sqlite_in(tmp_path) as opened:
-        opened.write(end(), frame(seconds={"tasks": [1.0]}))
-    db = sqlite3.connect(tmp_path / TODAY)
-    db.executescript("DROP TABLE load; PRAGMA user_version = 1")
-    db.close()
-    with sqlite_in(tmp_path) as opened:
-        ask = opened.store.load
-        assert opened.pump.ask(ask(None, NOON, NOON + 60, 60, None)) == []
-        assert opened.store.health()["problems"] == []
-        assert len(opened.search()) == 1
-        opened.write(frame(NOON + 10, seconds={"tasks": [2.0]}))
-        assert [load.tasks for load in opened.pump.ask(ask(None, NOON, NOON + 60, 60, None))] == [2.0]
-
-
 def test_other_files_in_the_directory_are_left_alone(tmp_path: Path) -> None:
     """design 6: only `day-YYYYMMDD.db` with a real date is a day."""
     for name in ("day-20271399.db", "day-2027.db", "notes.txt"):

@@ -24,7 +24,6 @@ _OF_SECONDS = ("tasks", "db", "in_flight")
 _OF_WINDOW = ("blocked", "load1")
 _UNKNOWN = 0xFFFF
 _MINUTE = 60
-_SINCE = 2
 _SUMS = [f"{name}_{kind}" for name in SERIES for kind in ("n", "sum", "max")]
 _WHERE = "project = ?1 AND minute >= ?2 AND minute < ?3 AND (?4 IS NULL OR host = ?4)"
 _REPLACE = (
@@ -102,11 +101,6 @@ def add(db: sqlite3.Connection, project: int, host: int, frame: Frame) -> None:
         known = max(int(min(cores or 0, limits.INTEGER_MAX)), (row[0] or 0) if row else 0) or None
         sums = [part for one in _sums(held, 0, _MINUTE) for part in (one.n, one.sum, one.most)]
         db.execute(_REPLACE, (*key, known, held.tobytes(), *sums))
-
-
-def are_in(db: sqlite3.Connection) -> bool:
-    """Whether a day has them: one that no writer opened since version 2 has not."""
-    return int(db.execute("PRAGMA user_version").fetchone()[0]) >= _SINCE
 
 
 def _told(frame: Frame) -> dict[int, list[tuple[int, int]]]:

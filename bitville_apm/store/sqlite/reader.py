@@ -100,15 +100,15 @@ class Reader:
     ) -> Sequence[TopRow]:
         """See `IStore.top`."""
         asked = tops.Asked.of(dimension, start, end, host)
-        loads: dict[str, float] = {}
+        tasks: dict[str, float] = {}
         for value, us in self._each_roll(projects, asked, asked.loads):
-            loads[value] = loads.get(value, 0.0) + us
-        wanted = tops.candidates(loads, limit)
+            tasks[value] = tasks.get(value, 0.0) + us
+        wanted = tops.candidates(tasks, limit)
         if wanted is None:
             walls: dict[str, float] = {}
             for value, us in self._each_roll(projects, asked, asked.walls):
                 walls[value] = walls.get(value, 0.0) + us
-            wanted = tops.ranked(loads, walls)[:limit]
+            wanted = tops.ranked(tasks, walls)[:limit]
         totals = {value: tops.Total() for value in wanted}
         for value, total in self._each_roll(projects, asked, lambda file: asked.totals(file, wanted)):
             totals[value].add(total)
@@ -133,11 +133,10 @@ class Reader:
 
         def of_day(day: _Day) -> Iterable[tuple[loads.Key, loads.Step]]:
             number = day.number(host) if host is not None else None
-            if (host is not None and number is None) or not loads.are_in(day.db):
+            if host is not None and number is None:
                 return
-            names = Names(day.db)
             for project in day.projects.values():
-                yield from loads.steps(day.db, project, start, end, step, number, names)
+                yield from loads.steps(day.db, project, start, end, step, number, day.names)
 
         return loads.together(self._each_day(projects, of_day, wanted=lambda date: first <= date <= last))
 
