@@ -320,8 +320,60 @@ READ_S = 10.0
 """A question that takes longer than this is interrupted: no reader may pin the write-ahead log for minutes."""
 
 # --- Spikes in the collector (spikes.md, design 7) --------------------------------------------------------
-EXPLAIN_WINDOW_S = 3 * 3600
-"""Longest window explained on request: with its hour of baseline some 1,500 frames a host, seconds of work."""
+DETECTORS = 200
+"""Hosts of projects watched for spikes: an hour's seconds of each are in memory. Those heard of least lately go."""
+DETECT_FRAMES = 20_000
+"""Frames without their cells that wait to be looked at; beyond it their host is looked at again from the store."""
+DETECT_TOGETHER = 200
+"""Frames looked at in one turn of the thread, some 20 ms."""
+DETECT_AGAIN_S = 2 * 3600.0 + 600
+"""Frames read to go on after a restart: an hour to compare with, and the longest that a spike lasts."""
+DETECT_LOOK_S = 1.0
+"""Between two looks whether a report is due."""
+SILENT_LOOK_S = 10.0
+"""Between two looks for open spikes whose hosts say nothing more."""
+SPIKE_JOIN_S = 60.0
+"""Hosts of a project that begin to rise within this are one spike: clocks differ, and queues take a while to build."""
+SPIKE_AGAIN_S = 30.0
+"""Between two reports of a spike that lasts: three frames more to tell of."""
+SPIKE_AGAIN_OF_WORK = 5.0
+"""And so many times what the last one took: no more than a fifth of a thread goes into one spike."""
+LATE_WAIT_S = 5.0
+"""A late frame is rarely alone: its report is made again this long after the first."""
+SPIKE_LOST_S = 3 * 3600.0
+"""A spike that nobody has ended after this is over: it is normal after an hour, and its host's detector is gone."""
+SPIKES_KNOWN_S = 86_400.0
+SPIKES_KNOWN = 500
+"""Spikes that are over and that late frames still change the report of: a day's, and so many."""
+SPIKE_RETRY_S = 30.0
+"""A report that could not be made or kept is tried again after this."""
+ALERT_YOUNG_S = 600.0
+"""Nobody is woken for a spike that began longer ago: a backlog brings those of last night."""
+EXPLAIN_WINDOW_S = 2 * 3600
+"""Longest window explained on request: with its baseline some 1,300 frames a host, a second of work each."""
+EXPLAIN_HOSTS = 8
+"""Hosts of a project that are compared in one report, those that rose first: with the database's enough to see that
+all web servers are alike."""
+EXPLAINS_WAITING = 8
+"""Reports that wait for their turn before people and programs are asked to come back."""
+SPIKES_LEFT_OUT = 200
+"""Other spikes that are left out of a baseline."""
+SILENT_S = 30.0
+"""A host that sent frames and sends none for this long is said to be silent: three windows, and their way here."""
+SKEW_SHOWN_S = 2.0
+"""Clocks that are wrong by more than this are told (wire.md 7): less is the way of a batch."""
+FLYING_S = 900.0
+"""How far back a request may have begun that is looked for in flight at the worst second."""
+FLYING = 20
+"""Of requests in flight at the worst second, the oldest are shown."""
+FLYING_LOOKED = 20
+"""Requests that a window names one by one and that are looked up."""
+LOCKS_NEAR_S = 30.0
+LOCKS_LOOKED = 8
+"""How far from the worst second a lock tree may be, and how many are looked into until one has somebody waiting."""
+LOCKS_SHOWN = 50
+SEEN_BEFORE = 5
+"""Earlier spikes of the same cause that a report names."""
 SPIKES_LISTED_S = 86_400.0
 """What `/api/spikes` lists when nobody says from when."""
 

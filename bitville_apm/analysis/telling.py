@@ -139,7 +139,7 @@ def _split(report: Report) -> Part:
 def who_ran(split: Split, most: int = 5) -> str:
     """The parts of one host's load, the largest first."""
     ranked = sorted(split.parts, key=lambda part: (-(part.running + part.blocked), part.name))
-    told = [f"{shown(part.name)} {load(part.running + part.blocked)}" for part in ranked[:most]]
+    told = [f"{shown(part.name or part.kind)} {load(part.running + part.blocked)}" for part in ranked[:most]]
     if len(ranked) > most:
         rest = sum(part.running + part.blocked for part in ranked[most:])
         told.append(f"{len(ranked) - most} more {load(rest)}")

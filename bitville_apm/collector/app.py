@@ -23,6 +23,7 @@ from bitville_apm.collector.agents import Agents
 from bitville_apm.collector.cleanup import Cleanup
 from bitville_apm.collector.ingest import Ingest, caller_of
 from bitville_apm.collector.metrics import measures
+from bitville_apm.collector.spikes import Spikes
 from bitville_apm.http import HttpProblem, answer_problem
 from bitville_apm.interfaces import IAuth
 from bitville_apm.metrics import METRICS_TYPE, metrics
@@ -43,6 +44,7 @@ class App:
     cleanup: Cleanup
     udp: Callable[[], Mapping[str, Any]]
     agents: Agents
+    spikes: Spikes
     reactor: Any
     data: Path
     environment_keys: int
@@ -112,6 +114,7 @@ class App:
                 "refused": self.ingest.rates.refused,
             },
             "agents_seen": len(self.agents),
+            "spikes": self.spikes.state(),
             "disk": disk,
         }
 

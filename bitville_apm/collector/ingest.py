@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -60,6 +60,8 @@ class Ingest:
     agents: Agents
     reactor: Any
     rates: Rates = attrs.field(factory=Rates)
+    stored: Callable[[Sequence[Arrival], Sequence[Outcome]], None] = lambda arrivals, outcomes: None
+    """Told of each batch that was committed, before its sender is; returns at once."""
     counted: Counter[str] = attrs.field(factory=Counter)
     """Records since the start, by what became of them: stored, duplicate, or why they were rejected."""
     _threads: ThreadPool = attrs.field(factory=lambda: ThreadPool(0, limits.PARSERS, "bitville-parsers"))
@@ -127,7 +129,9 @@ class Ingest:
             size = inside
             if self._bytes > limits.BODIES_WAITING_BYTES:
                 raise _too_many()
-            outcomes = await self._stored([arrival for _, arrival in read.arrivals])
+            arrivals = [arrival for _, arrival in read.arrivals]
+            outcomes = await self._stored(arrivals)
+            self._tell(arrivals, outcomes)
             self.counted.update(outcomes)
             self.counted.update(refusal.reason for refusal in read.refused)
             return read, outcomes
@@ -136,6 +140,12 @@ class Ingest:
             self._bytes -= size
             if self._stopped is not None and not self._batches and not self._stopped.called:
                 self._stopped.callback(None)
+
+    def _tell(self, arrivals: Sequence[Arrival], outcomes: Sequence[Outcome]) -> None:
+        try:
+            self.stored(arrivals, outcomes)
+        except Exception:  # noqa: BLE001 - what is committed is answered for, whoever cannot use it
+            _log.failure("a batch that was stored could not be looked at")
 
     async def _stored(self, arrivals: list[Arrival]) -> Sequence[Outcome]:
         if not arrivals:

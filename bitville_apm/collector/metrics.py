@@ -25,6 +25,22 @@ def measures(ready: Mapping[str, Any], ingest: Mapping[str, int], rates_refused:
     yield Measure("bitville_collector_datagrams", "Datagrams received", ready["udp"]["received"], counter=True)
     help_ = "Datagrams or records in them that were not taken"
     yield Measure("bitville_collector_datagram_errors", help_, ready["udp"]["errors"], counter=True)
+    yield from _spikes(ready["spikes"])
     for name, value in sorted(ready["database"].items()):
         if isinstance(value, int | float) and not isinstance(value, bool):
             yield Measure(f"bitville_collector_store_{name}", f"Store: {name.replace('_', ' ')}", value)
+
+
+def _spikes(told: Mapping[str, Any]) -> Iterator[Measure]:
+    """Of what looks for spikes."""
+    yield Measure("bitville_collector_spikes_open", "Spikes that last", told["open"])
+    yield Measure("bitville_collector_spikes_watched", "Hosts of projects watched for spikes", told["watched"])
+    yield Measure("bitville_collector_spikes_waiting_frames", "Frames not looked at yet", told["waiting_frames"])
+    for name, help_ in (
+        ("opened", "Spikes found"),
+        ("reports", "Reports of spikes made and kept"),
+        ("failed", "Reports of spikes that could not be made or kept, and were tried again"),
+        ("left_out", "Frames that found no room to be looked at for spikes; read again from the store"),
+        ("dropped", "Hosts no longer watched for spikes, because there are too many"),
+    ):
+        yield Measure(f"bitville_collector_spikes_{name}", help_, told[name], counter=True)

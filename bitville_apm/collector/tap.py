@@ -30,6 +30,7 @@ from bitville_apm.collector.explainer import Explainer
 from bitville_apm.collector.first import ensure_local_key, ensure_way_in
 from bitville_apm.collector.gate import Gate
 from bitville_apm.collector.ingest import Ingest
+from bitville_apm.collector.spikes import Spikes
 from bitville_apm.config import CollectorConfig, CollectorSection, read_collector
 from bitville_apm.http import LimitedSite
 from bitville_apm.ini import ConfigError
@@ -80,6 +81,7 @@ class Collector(service.Service):
     _store: SqliteStore | None = None
     _ingest: Ingest | None = None
     _cleanup: Cleanup | None = None
+    _spikes: Spikes | None = None
     _port: Any = None
     _udp: Any = None
     _datagrams: Datagrams | None = None
@@ -99,7 +101,9 @@ class Collector(service.Service):
             ensure_local_key(store.main, section.data / "local.key", now)
             auth = Auth(store, clock, self.config.keys)
             agents, rates = Agents(), Rates()
-            self._ingest = Ingest(store, auth, agents, clock, rates)
+            explainer = Explainer(store, agents, clock)
+            self._spikes = spikes = Spikes(store, explainer, clock)
+            self._ingest = Ingest(store, auth, agents, clock, rates, spikes.saw)
             self._cleanup = Cleanup(store, clock, self.config.retention.days)
             app = App(
                 store,
@@ -109,15 +113,14 @@ class Collector(service.Service):
                 self._cleanup,
                 self._udp_state,
                 agents,
+                spikes,
                 clock,
                 section.data,
                 environment_keys=len(self.config.keys),
                 started=now,
             )
             peers = Peers(section.allow, section.trusted_proxies)
-            gate = Gate(
-                app.resource(resource(store, auth, clock, Explainer(store, agents, clock))), peers, rates, self.reactor
-            )
+            gate = Gate(app.resource(resource(store, auth, clock, explainer)), peers, rates, self.reactor)
             self._port = self._listen(section, LimitedSite(gate, self.reactor, peers=peers))
             if section.udp is not None:
                 self._datagrams = Datagrams(self._ingest, auth.by_signature, peers, clock.seconds)
@@ -126,6 +129,7 @@ class Collector(service.Service):
                 )
             self._ingest.start()
             self._cleanup.start()
+            spikes.start()
             listens = attrs.evolve(section.listen, port=self._port.getHost().port)
             base_url = attrs.evolve(section, listen=listens).base_url
             url = ensure_way_in(store.main, section.data / "login.url", base_url, now)
@@ -178,6 +182,8 @@ class Collector(service.Service):
             self._cleanup.stop()
         if self._ingest is not None:
             await self._ingest.stop()
+        if self._spikes is not None:
+            await self._spikes.stop()
         if self._store is not None:
             await self._store.close()
         _log.info("Bitville APM collector stopped")

@@ -18,7 +18,9 @@ from bitville_apm import limits
 from bitville_apm.collector.agents import Agents
 from bitville_apm.collector.app import App
 from bitville_apm.collector.cleanup import Cleanup
+from bitville_apm.collector.explainer import Explainer
 from bitville_apm.collector.ingest import Ingest
+from bitville_apm.collector.spikes import Spikes
 from bitville_apm.interfaces import Caller
 from bitville_apm.store.interface import Arrival, NoSpace
 from tests.store.make import end_body, new_id
@@ -65,6 +67,7 @@ class IngestTests(TestCase):
         self.ingest = Ingest(self.store, auth, Agents(), reactor)
         self.ingest.start()
         self.addCleanup(self.stop)
+        agents = Agents()
         app = App(
             self.store,
             self.store,
@@ -72,7 +75,8 @@ class IngestTests(TestCase):
             self.ingest,
             Cleanup(self.store, reactor, 7),
             dict,
-            Agents(),
+            agents,
+            Spikes(self.store, Explainer(self.store, agents, reactor), reactor),
             reactor,
             Path(),
             0,
