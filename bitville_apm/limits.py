@@ -382,6 +382,18 @@ PARAMETER_CHARACTERS = 2048
 """Longest value of a URL's parameter: as much as of a URL is kept for search."""
 ENDPOINTS_SHOWN = 5
 """Of the heaviest endpoints, above the requests: enough to see whether one stands out."""
+CHART_POINTS = 360
+"""Most steps of a chart: one every three pixels, and some 10 KB of a page."""
+HOSTS_SHOWN = 8
+"""Hosts with a line of their own under the chart: those with the highest load."""
+SPIKES_SHOWN = 5
+"""Of the newest spikes, on the first page; the list has them all."""
+SPIKES_LISTED = 200
+"""On one page of the list."""
+AROUND_SPIKE_S = 300.0
+"""Shown before and after a spike: enough of the baseline to see what rose."""
+EXPLAIN_S = 600.0
+"""What the form for a window to be explained begins with: the last ten minutes."""
 FUNCTIONS_SHOWN = 100
 ROWS_OPEN = 20
 """Of a request's functions and statements, those on the page at once; the rest is folded below them."""

@@ -39,6 +39,38 @@ DIMENSIONS = {
 """What the pages call the dimensions; the first three have a place of their own in the head of every page."""
 
 
+SINGULAR = {
+    "endpoint": "Endpoint",
+    "function": "Function",
+    "statement": "Statement",
+    "external": "External call",
+    "client": "Client",
+    "agent": "User agent",
+    "release": "Release",
+    "process": "Process",
+    "wait": "Database wait",
+    "blocker": "Blocker",
+    "request": "Request",
+}
+"""One value of a dimension."""
+
+
+def singular(dimension: str) -> str:
+    """What one value of a dimension is called; that of a later version by its own name."""
+    return SINGULAR.get(dimension) or words.cut(dimension[:1].upper() + dimension[1:])
+
+
+def panel(title: str, said: Flattenable, body: Flattenable) -> Tag:
+    """A part of a page with its heading, and beside that a few quiet words."""
+    line = tags.div(tags.h2(title), tags.span(said, class_="aside"), class_="line")
+    return tags.section(line, body, class_="panel")
+
+
+def fact(name: str, value: Flattenable, note: Flattenable = "") -> Tag:
+    """One of a list of facts; the note stands below its value."""
+    return tags.div(tags.dt(name), tags.dd(value, tags.small(note) if note else ""))
+
+
 def filled(name: str, **slots: Flattenable) -> Tag:
     """A template with its slots filled."""
     (root,) = (part for part in _TEMPLATES[f"{name}.xml"].load() if isinstance(part, Tag))
@@ -61,7 +93,8 @@ def _home(scope: Scope) -> str:
 class Frame:
     """What is around a page's content: `here` is its place in the navigation, `json` the same for programs.
 
-    `address` gives the address of the page in another scope, for the menu of projects and the time ranges.
+    `address` gives the address of the page in another scope, for the menu of projects and the time ranges. `charts`:
+    it has some. `markdown`: where the page is a text for tickets and chats.
     """
 
     title: str
@@ -71,6 +104,8 @@ class Frame:
     here: str = ""
     json: str | None = None
     address: Callable[[Scope], str] = _home
+    charts: bool = False
+    markdown: str | None = None
 
 
 async def page(request: Request, static: Static, frame: Frame, body: Flattenable) -> bytes:
@@ -81,10 +116,12 @@ async def page(request: Request, static: Static, frame: Frame, body: Flattenable
         icon=static.address("favicon.svg"),
         css=static.address("bitville.css"),
         script=static.address("bitville.js"),
+        charts=_charts(static) if frame.charts else "",
         navigation=_navigation(frame, frame.reader) if frame.reader is not None else "",
         body=body,
         times=["Times are in ", tags.span("UTC", id="zone"), "."] if frame.reader is not None else "",
         json=tags.a("This page as JSON", href=frame.json, rel="alternate") if frame.json else "",
+        markdown=tags.a("as Markdown", href=frame.markdown, rel="alternate") if frame.markdown else "",
         version=bitville_apm.__version__,
     )
     text = prefixed((await flattenString(request, root)).decode(), prefix_of(request))
@@ -94,8 +131,19 @@ async def page(request: Request, static: Static, frame: Frame, body: Flattenable
     return made
 
 
+def _charts(static: Static) -> list[Tag]:
+    return [
+        tags.link(rel="stylesheet", href=static.address("uplot.css")),
+        tags.script(src=static.address("uplot.js"), defer="defer"),
+        tags.script(src=static.address("charts.js"), defer="defer"),
+    ]
+
+
 def _navigation(frame: Frame, reader: Reader) -> Flattenable:
-    places = [("requests", "Requests", frame.scope.url("/"))]
+    places = [
+        ("requests", "Requests", frame.scope.url("/")),
+        ("spikes", "Spikes", attrs.evolve(frame.scope, host=None).url("/spikes")),
+    ]
     for name in ("endpoint", "function", "statement"):
         places.append((name, DIMENSIONS[name], frame.scope.url("/top", dimension=name)))
     links = [tags.li(current(tags.a(label, href=href), name == frame.here)) for name, label, href in places]
@@ -159,8 +207,11 @@ def ranges(frame: Frame, now: float) -> Tag:
 
 
 def time(at: float, style: str = "clock") -> Tag:
-    """A moment; the script puts it into the reader's zone. `style`: clock (short), full, or ago."""
-    return tags.time(words.moment(at), datetime=words.iso(at))(**{"data-style": style})
+    """A moment; the script puts it into the reader's zone. `style`: clock (today's without the day), time (where the
+    day is told elsewhere), full, or ago.
+    """
+    text = words.iso(at)[11:19] if style == "time" else words.moment(at)
+    return tags.time(text, datetime=words.iso(at))(**{"data-style": style})
 
 
 def window(scope: Scope, start: float | None, end: float | None) -> Flattenable:
@@ -257,3 +308,20 @@ def details(summary: Flattenable, body: Flattenable, open_: bool = False) -> Tag
     """Something to fold away."""
     tag = tags.details(tags.summary(summary), body, class_="fold")
     return tag(open="open") if open_ else tag
+
+
+def local(at: float | None) -> str:
+    """A time for a form's field: UTC, which the script puts into the reader's zone."""
+    return "" if at is None else words.iso(at)[:19]
+
+
+def hosts_choice(hosts: Sequence[str], chosen: str | None) -> Tag:
+    """A menu of hosts for a form."""
+    names = list(hosts)
+    if chosen is not None and chosen not in names:
+        names.insert(0, chosen)
+    options = [tags.option("any", value="")]
+    for name in names:
+        option = tags.option(name, value=name)
+        options.append(option(selected="selected") if name == chosen else option)
+    return tags.select(options, name="host")

@@ -9,13 +9,15 @@ import msgspec
 from twisted.web.template import Flattenable, Tag, tags
 
 from bitville_apm import limits
-from bitville_apm.store.interface import Found, Page, Search
-from bitville_apm.web import words
+from bitville_apm.store.interface import Found, Page, Search, Spike
+from bitville_apm.web import loads, words
 from bitville_apm.web.elements import (
     Column,
     Frame,
     current,
     filled,
+    hosts_choice,
+    local,
     number,
     ranges,
     stack,
@@ -24,12 +26,22 @@ from bitville_apm.web.elements import (
     time,
     window,
 )
+from bitville_apm.web.loads import Loads
 from bitville_apm.web.questions import Top
 from bitville_apm.web.scope import Scope, request_url
+from bitville_apm.web.spikes import newest_panel
 from bitville_apm.web.tops import endpoints_panel
 
 FILTERS = ("url", "endpoint", "status", "release", "duration_min", "duration_max", "correlation_id")
 """Of a search, what a reader types; project, host and time are the scope's."""
+
+
+@attrs.frozen
+class Head:
+    """What stands above the requests where nobody asked for any in particular: hosts' load, and the spikes in it."""
+
+    loads: Loads
+    spikes: Sequence[Spike]
 
 
 @attrs.frozen
@@ -42,6 +54,7 @@ class Requests:
     endpoints: Top | None
     hosts: Sequence[str]
     now: float
+    head: Head | None = None
 
     def filters(self) -> dict[str, object]:
         """The filters as they stand in the address."""
@@ -69,8 +82,8 @@ def requests_body(shown: Requests, frame: Frame) -> Tag:
     search, slowest = shown.search, shown.search.sort == "duration"
     more = filled(
         "more",
-        from_=_local(shown.scope.start),
-        to=_local(shown.scope.end),
+        from_=local(shown.scope.start),
+        to=local(shown.scope.end),
         duration_max=_text(_plain(search.duration_max)),
         release=_text(search.release),
         correlation_id=_text(search.correlation_id),
@@ -85,13 +98,14 @@ def requests_body(shown: Requests, frame: Frame) -> Tag:
         "requests",
         heading="Slowest requests" if slowest else "Newest requests",
         ranges=ranges(frame, shown.now),
+        head=_head(shown) if shown.head is not None else "",
         summary=endpoints_panel(endpoints, shown.scope) if endpoints is not None and endpoints.rows else "",
         hidden=[tags.input(type="hidden", name=name, value=value) for name, value in hidden.items() if value],
         url=_text(search.url),
         endpoint=_text(search.endpoint),
         status=_text(search.status),
         duration_min=_text(_plain(search.duration_min)),
-        hosts=_hosts(shown),
+        hosts=hosts_choice(shown.hosts, shown.scope.host),
         clear=tags.a("Clear", href=clear.url("/")) if shown.filtered or shown.scope.host else "",
         more=more,
         found=_found(shown),
@@ -106,6 +120,30 @@ def requests_body(shown: Requests, frame: Frame) -> Tag:
     )
 
 
+def _head(shown: Requests) -> Flattenable:
+    head, scope, now = shown.head, shown.scope, shown.now
+    if head is None or not (head.loads.rows or head.spikes or shown.hosts):
+        return ""
+    if head.loads.rows:
+        marks = loads.marks_of(head.spikes, now)
+        body: Flattenable = [loads.figure(head.loads, marks), loads.hosts_table(head.loads, scope)]
+    else:
+        text = "No agent told of its host's load in this time: see [host] in agent.ini."
+        body = tags.div(tags.p(text), class_="empty")
+    return [
+        tags.section(
+            tags.div(
+                tags.h2("Load ", window(scope, scope.start, scope.end), f" on {scope.host}" if scope.host else ""),
+                loads.zoom(scope, now),
+                class_="line",
+            ),
+            body,
+            class_="panel",
+        ),
+        newest_panel(head.spikes, scope, now),
+    ]
+
+
 def _found(shown: Requests) -> Flattenable:
     if shown.search.correlation_id is not None:
         return f"Request {shown.search.correlation_id}"
@@ -115,21 +153,6 @@ def _found(shown: Requests) -> Flattenable:
 
 def _text(value: object) -> str:
     return "" if value is None else str(value)
-
-
-def _local(at: float | None) -> str:
-    return "" if at is None else words.iso(at)[:19]
-
-
-def _hosts(shown: Requests) -> Tag:
-    names = list(shown.hosts)
-    if shown.scope.host is not None and shown.scope.host not in names:
-        names.insert(0, shown.scope.host)
-    options = [tags.option("any", value="")]
-    for name in names:
-        option = tags.option(name, value=name)
-        options.append(option(selected="selected") if name == shown.scope.host else option)
-    return tags.select(options, name="host")
 
 
 def _table(shown: Requests) -> Tag:

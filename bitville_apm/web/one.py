@@ -11,7 +11,7 @@ from bitville_apm import limits
 from bitville_apm.requests import External, StatementUse
 from bitville_apm.web import words
 from bitville_apm.web.detail import Detail, FunctionUse
-from bitville_apm.web.elements import Column, bar, details, filled, folded, number, stack, status, table, time
+from bitville_apm.web.elements import Column, bar, details, filled, folded, number, panel, stack, status, table, time
 from bitville_apm.web.fields import connections_of, fatal_of, is_cut, sections_of
 from bitville_apm.web.scope import Scope, request_url
 
@@ -160,10 +160,10 @@ def _composition(detail: Detail) -> Flattenable:
 def _functions(detail: Detail) -> Flattenable:
     if detail.found.died:
         text = "What it ran is not known: a request says that at its end."
-        return _panel("Functions and statements", "", tags.div(tags.p(text), class_="empty"))
+        return panel("Functions and statements", "", tags.div(tags.p(text), class_="empty"))
     if not detail.functions:
         text = "This record has no profile: it was faster than the threshold, or no profiler is installed."
-        return _panel("Functions", "", tags.div(tags.p(text), class_="empty"))
+        return panel("Functions", "", tags.div(tags.p(text), class_="empty"))
     worth = [f for f in detail.functions if max(f.self_ms or 0.0, f.inclusive_ms or 0.0) >= limits.FUNCTION_SHOWN_MS]
     shown = worth[: limits.FUNCTIONS_SHOWN]
     whole = detail.profile_ms or detail.found.duration_ms or 0.0
@@ -181,7 +181,7 @@ def _functions(detail: Detail) -> Flattenable:
     said = f"{len(shown):,} of {len(detail.functions):,}, by self time"
     if len(shown) < len(detail.functions):
         said += "; the others are under 1 ms or beyond the first 100, the JSON has them all"
-    return _panel("Functions", said, _long_table("Functions", columns, rows) if rows else "")
+    return panel("Functions", said, _long_table("Functions", columns, rows) if rows else "")
 
 
 def _function(use: FunctionUse, whole: float, heaviest: float, memory: bool) -> Tag:
@@ -206,7 +206,7 @@ def _statements(detail: Detail) -> Flattenable:
         return ""
     if not uses:
         text = "None was captured." if found.sql_count else "This request ran none."
-        return _panel("Statements", "", tags.div(tags.p(text), class_="empty"))
+        return panel("Statements", "", tags.div(tags.p(text), class_="empty"))
     columns = (
         Column("Statement"),
         Column("Total", number=True, hint="All its executions together", beside=("bars", "num")),
@@ -225,7 +225,7 @@ def _statements(detail: Detail) -> Flattenable:
     places = connections_of(detail)
     if places:
         said += f"; on {', '.join(places[:3])}"
-    return _panel("Statements", said, _long_table("Statements", columns, rows))
+    return panel("Statements", said, _long_table("Statements", columns, rows))
 
 
 def _statement(use: StatementUse, whole: float, heaviest: float, slowest: float, most: int) -> Tag:
@@ -265,7 +265,7 @@ def _external(calls: Sequence[External], whole: float) -> Flattenable:
         )
         for call in sorted(calls, key=lambda call: -call.ms)[: limits.FUNCTIONS_SHOWN]
     ]
-    return _panel("External calls", f"{sum(call.n for call in calls):,}", table("External calls", columns, rows))
+    return panel("External calls", f"{sum(call.n for call in calls):,}", table("External calls", columns, rows))
 
 
 def _long_table(caption: str, columns: Sequence[Column], rows: list[Tag]) -> list[Tag]:
@@ -275,8 +275,3 @@ def _long_table(caption: str, columns: Sequence[Column], rows: list[Tag]) -> lis
     if rest:
         shown.append(details(f"{len(rest)} more", table(f"More {caption.lower()}", columns, rest)))
     return shown
-
-
-def _panel(title: str, said: str, body: Flattenable) -> Tag:
-    line = tags.div(tags.h2(title), tags.span(said, class_="aside"), class_="line")
-    return tags.section(line, body, class_="panel")

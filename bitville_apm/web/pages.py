@@ -17,12 +17,13 @@ from bitville_apm.web.access import Access, Visit, authorised
 from bitville_apm.web.api import answer_json, problem_of
 from bitville_apm.web.detail import detail_json
 from bitville_apm.web.elements import DIMENSIONS, Frame, Reader, page
-from bitville_apm.web.lists import Requests, requests_body
+from bitville_apm.web.lists import Head, Requests, requests_body
 from bitville_apm.web.login import problem_page, redirect
 from bitville_apm.web.one import request_body
 from bitville_apm.web.parameters import Parameters, search_of, wrong
-from bitville_apm.web.questions import Questions, Top, page_json
+from bitville_apm.web.questions import Questions, Top, page_json, spike_json
 from bitville_apm.web.scope import Scope, request_url
+from bitville_apm.web.spike_pages import SpikePages, loads_between
 from bitville_apm.web.static import Static
 from bitville_apm.web.tops import top_body
 
@@ -35,6 +36,10 @@ class Pages:
     questions: Questions
     static: Static
     app: ClassVar[Klein] = Klein()
+    _spikes: SpikePages = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._spikes = SpikePages(self.questions, self.static, self._frame)
 
     @app.route("/", methods=["GET"])
     @authorised
@@ -42,7 +47,12 @@ class Pages:
         """The slowest requests, and where the time went."""
         shown = await self._requests(visit)
         frame = await self._frame(visit, "Requests", shown.scope, "requests")
-        frame = attrs.evolve(frame, json=shown.url(path="/index.json", after=shown.search.after), address=shown.url)
+        frame = attrs.evolve(
+            frame,
+            json=shown.url(path="/index.json", after=shown.search.after),
+            address=shown.url,
+            charts=shown.head is not None,
+        )
         return await page(visit.request, self.static, frame, requests_body(shown, frame))
 
     @app.route("/index.json", methods=["GET"])
@@ -51,7 +61,11 @@ class Pages:
         """The same for programs."""
         shown = await self._requests(visit)
         endpoints = shown.endpoints.json() if shown.endpoints is not None else None
-        return answer_json(visit.request, {**page_json(shown.page), "endpoints": endpoints})
+        head = shown.head
+        spikes = None if head is None else [spike_json(spike) for spike in head.spikes]
+        load = None if head is None else head.loads.json()
+        answer = {**page_json(shown.page), "endpoints": endpoints, "spikes": spikes, "load": load}
+        return answer_json(visit.request, answer)
 
     @app.route("/top", methods=["GET"])
     @authorised
@@ -72,6 +86,38 @@ class Pages:
         """The same for programs."""
         _, top, _ = await self._top(visit)
         return answer_json(visit.request, top.json())
+
+    @app.route("/spikes", methods=["GET"])
+    @authorised
+    async def spikes(self, visit: Visit) -> bytes:
+        """The spikes of a range."""
+        return await self._spikes.listed(visit)
+
+    @app.route("/spikes.json", methods=["GET"])
+    @authorised
+    async def spikes_json(self, visit: Visit) -> bytes:
+        """The same for programs."""
+        return await self._spikes.listed_json(visit)
+
+    @app.route("/spikes/<id>", methods=["GET"])
+    @authorised
+    async def spike(self, visit: Visit, id: str) -> bytes:
+        """One spike."""
+        return await self._spikes.one(visit, id)
+
+    @app.route("/explain", methods=["GET"])
+    @authorised
+    async def explain(self, visit: Visit) -> bytes:
+        """Any window explained."""
+        return await self._spikes.explain(visit)
+
+    @app.route("/explain<ending>", methods=["GET"])
+    @authorised
+    async def explain_text(self, visit: Visit, ending: str) -> bytes:
+        """The same for programs, or as Markdown."""
+        if ending not in (".json", ".md"):
+            raise HttpProblem(404, f"no route /explain{ending[: limits.PARAMETER_CHARACTERS]}")
+        return await self._spikes.explain(visit, ending)
 
     @app.route("/requests/<id>", methods=["GET"])
     @authorised
@@ -144,7 +190,10 @@ class Pages:
             return shown
         range_ = scope.range(now)
         top = await self.questions.top(projects, "endpoint", range_, scope.host, limits.ENDPOINTS_SHOWN)
-        return attrs.evolve(shown, endpoints=top)
+        first, last = scope.fixed(now).window(now)
+        loads = await loads_between(self.questions, projects, first or range_.start, last or now, scope.host)
+        spikes = await self.questions.spikes(projects, loads.time.start, last, scope.host, limits.SPIKES_LISTED)
+        return attrs.evolve(shown, endpoints=top, head=Head(loads, list(spikes)))
 
     async def _top(self, visit: Visit) -> tuple[Scope, Top, int | None]:
         parameters = Parameters.of(visit.request, forms=True)

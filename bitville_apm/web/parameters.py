@@ -50,6 +50,10 @@ class Parameters:
         """The parameters of a request."""
         return cls(request.args, forms)
 
+    def given(self, name: str) -> bool:
+        """Whether it is there and nobody took it yet."""
+        return name in self._left
+
     def text(self, name: str, longest: int = limits.PARAMETER_CHARACTERS) -> str | None:
         """Some text."""
         values = self._left.pop(name, None)

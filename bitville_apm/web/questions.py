@@ -18,7 +18,7 @@ from bitville_apm.endpoints import endpoint
 from bitville_apm.http import HttpProblem
 from bitville_apm.interfaces import IExplainer
 from bitville_apm.records import canonical_id
-from bitville_apm.store.interface import BadCursor, IStore, Page, Point, Projects, Search, Spike, TopRow
+from bitville_apm.store.interface import BadCursor, IStore, Load, Page, Point, Projects, Search, Spike, TopRow
 from bitville_apm.web.detail import Detail, detail_json, detail_of, found_json
 from bitville_apm.web.parameters import wrong
 from bitville_apm.web.usual import Usual
@@ -139,6 +139,10 @@ class Questions:
     ) -> Sequence[Point]:
         """One value of a dimension, or all together, over time."""
         return await self.store.series(projects, dimension, value, range_.start, range_.end, host)
+
+    async def load(self, projects: Projects, start: float, end: float, step: int, host: str | None) -> Sequence[Load]:
+        """What each host ran, in steps of so many seconds."""
+        return await self.store.load(projects, start, end, step, host)
 
     async def usual(self, projects: Projects, endpoint: str, range_: Range) -> Usual:
         """All requests of an endpoint in a range."""

@@ -26,6 +26,11 @@ def request_url(id: str, ending: str = "") -> str:
     return f"/requests/{quote(id, safe='')}{ending}"
 
 
+def spike_url(id: str, ending: str = "") -> str:
+    """Where a spike is shown: its permanent link."""
+    return f"/spikes/{quote(id, safe='')}{ending}"
+
+
 @attrs.frozen
 class Scope:
     """What of all data a page looks at. Either `last` is set, a name of `SPANS`, or `start` and perhaps `end`."""
@@ -37,14 +42,14 @@ class Scope:
     end: float | None = None
 
     @classmethod
-    def of(cls, parameters: Parameters) -> Scope:
-        """Take the scope out of a page's parameters."""
+    def of(cls, parameters: Parameters, span: str = DEFAULT_SPAN) -> Scope:
+        """Take the scope out of a page's parameters; `span` is what it looks at when nobody says."""
         project, host = parameters.text("project"), parameters.text("host")
         start, end = parameters.moment("from"), parameters.moment("to")
         last = parameters.choice("last", list(SPANS))
         ordered("from", start, "to", end)
         if start is None and end is None:
-            return cls(project, host, last or DEFAULT_SPAN)
+            return cls(project, host, last or span)
         return cls(project, host, None, start, end)
 
     def window(self, now: float) -> tuple[float | None, float | None]:

@@ -17,6 +17,7 @@ from bitville_apm.web.elements import (
     folded,
     number,
     ranges,
+    singular,
     table,
     time,
     window,
@@ -132,7 +133,7 @@ def _top_table(top: Top, scope: Scope) -> Tag:
     each = top.dimension in EACH
     own = "Self time" if top.dimension == "function" else "Total time"
     loaded = any(load_ms(row) for row in top.rows)
-    columns = [Column(DIMENSIONS[top.dimension].removesuffix("s"))]
+    columns = [Column(singular(top.dimension))]
     if loaded:
         columns.append(Column("Load", number=True, hint=LOAD_HINT, beside=("bars",)))
     columns.append(Column(own, number=True, beside=() if loaded else ("bars",)))

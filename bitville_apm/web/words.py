@@ -65,6 +65,21 @@ def moment(at: float) -> str:
     return f"{iso(at)[:19].replace('T', ' ')} UTC"
 
 
+def level(value: float | None) -> str:
+    """Load units: 0.42, 4.2, 42, 1,234."""
+    return NOTHING if value is None else f"{value:,.0f}" if value >= 999.5 else _three(value)
+
+
+def change(value: float) -> str:
+    """What was added or taken away: +4.2, \u22120.42."""
+    return f"{'+' if value >= 0 else chr(0x2212)}{level(abs(value))}"
+
+
+def times(value: float | None) -> str:
+    """How many times as much: 9.4\u00d7."""
+    return NOTHING if value is None else f"{level(value)}\u00d7"
+
+
 def iso(at: float) -> str:
     """A time for machines: ISO 8601, UTC, milliseconds. What no calendar has is the nearest that it has."""
     stamp = datetime.fromtimestamp(min(max(at, 0.0), 253402300799.0), timezone.utc)

@@ -21,7 +21,7 @@ for (const element of document.querySelectorAll("time[datetime]")) {
   element.title = element.textContent;
   const style = element.dataset.style;
   if (style === "ago") element.textContent = `(${ago(at)})`;
-  else if (style === "clock" && day(at) === day(new Date())) element.textContent = clock(at);
+  else if (style === "time" || (style === "clock" && day(at) === day(new Date()))) element.textContent = clock(at);
   else element.textContent = `${day(at)} ${clock(at)}`;
 }
 
