@@ -237,7 +237,7 @@ def stack(parts: Sequence[tuple[str, float]], whole: float, look: str = "stack")
     """Several parts of one whole side by side, each of a kind that the style sheet colours."""
     at, rects = 0.0, []
     for kind, part in parts:
-        width = 100 * part / whole if whole > 0 else 0.0
+        width = 100 * min(1.0, max(0.0, part / whole)) if whole > 0 else 0.0
         rects.append(Tag("rect")(x=f"{at:.2f}%", width=f"{width:.2f}%", height="100%", class_=f"of-{kind}"))
         at += width
     return Tag("svg")(rects, class_=look)(**{"aria-hidden": "true", "focusable": "false"})
@@ -317,11 +317,22 @@ def local(at: float | None) -> str:
 
 def hosts_choice(hosts: Sequence[str], chosen: str | None) -> Tag:
     """A menu of hosts for a form."""
-    names = list(hosts)
-    if chosen is not None and chosen not in names:
-        names.insert(0, chosen)
-    options = [tags.option("any", value="")]
-    for name in names:
-        option = tags.option(name, value=name)
-        options.append(option(selected="selected") if name == chosen else option)
-    return tags.select(options, name="host")
+    return _choice("host", [("", "any"), *_with(hosts, chosen)], chosen)
+
+
+def projects_choice(projects: Sequence[str], chosen: str | None) -> Tag:
+    """A menu of projects for a form that wants one."""
+    return _choice("project", _with(projects, chosen), chosen)
+
+
+def _with(names: Sequence[str], chosen: str | None) -> list[tuple[str, str]]:
+    more = [chosen] if chosen is not None and chosen not in names else []
+    return [(name, name) for name in (*more, *names)]
+
+
+def _choice(field: str, choices: Sequence[tuple[str, str]], chosen: str | None) -> Tag:
+    options = []
+    for value, label in choices:
+        option = tags.option(label, value=value)
+        options.append(option(selected="selected") if value == chosen else option)
+    return tags.select(options, name=field)

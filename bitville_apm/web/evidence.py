@@ -35,7 +35,7 @@ def _host(split: Split, whole: float, scope: Scope) -> Tag:
     pieces = [piece for part in split.parts for piece in ((part, part.running, ""), (part, part.blocked, " waits"))]
     rects, at = [], 0.0
     for part, value, state in pieces:
-        width = 100 * value / whole if whole > 0 else 0.0
+        width = 100 * min(1.0, max(0.0, value / whole)) if whole > 0 else 0.0
         title = Tag("title")(f"{part.name}, {'blocked' if state else 'running'}: {words.level(value)}")
         rects.append(
             Tag("rect")(title, x=f"{at:.2f}%", width=f"{width:.2f}%", height="100%", class_=f"ran-{part.kind}{state}")

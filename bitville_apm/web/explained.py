@@ -14,7 +14,7 @@ from bitville_apm.analysis.report import Report
 from bitville_apm.store.interface import Spike
 from bitville_apm.web import evidence, loads, stories, words
 from bitville_apm.web.charts import Mark
-from bitville_apm.web.elements import fact, filled, hosts_choice, local, time
+from bitville_apm.web.elements import fact, filled, hosts_choice, local, projects_choice, time
 from bitville_apm.web.loads import Loads
 from bitville_apm.web.scope import Scope
 
@@ -46,28 +46,39 @@ class Explained:
         return report.onset, max(report.onset + 1, report.peak + 1 if report.end is None else report.end)
 
 
-def explain_form(scope: Scope, hosts: Sequence[str]) -> Tag:
-    """To pick a window by hand, with the one of the scope filled in."""
+def explain_form(scope: Scope, hosts: Sequence[str], projects: Sequence[str] = ()) -> Tag:
+    """To pick a window by hand, with the one of the scope filled in, and its project out of several."""
+    project: Flattenable = ""
+    if len(projects) > 1:
+        project = tags.label("Project", projects_choice(projects, scope.project))
+    elif scope.project is not None:
+        project = tags.input(type="hidden", name="project", value=scope.project)
     return filled(
         "explain",
-        hidden=tags.input(type="hidden", name="project", value=scope.project) if scope.project else "",
+        project=project,
         from_=local(scope.start),
         to=local(scope.end),
         hosts=hosts_choice(hosts, scope.host),
     )
 
 
-def explain_body(scope: Scope, hosts: Sequence[str]) -> Tag:
-    """The page on which a window is picked."""
+def explain_body(scope: Scope, hosts: Sequence[str], projects: Sequence[str], problem: str | None) -> Tag:
+    """The page on which a window is picked; `problem` says what was wrong with the last one."""
     note = (
         "What was different from the hour before: which endpoints, functions, statements, clients or processes rose, "
         "and which were only slower because of them."
     )
-    form = tags.section(explain_form(scope, hosts), tags.p(note, class_="note"), class_="panel")
     return tags.div(
         tags.p(tags.a("Spikes", href=Scope(project=scope.project).url("/spikes")), class_="crumb"),
         tags.div(tags.h1("Explain any time"), class_="head"),
-        form(**{"aria-label": "A window of time"}),
+        tags.div(tags.strong("This cannot be explained"), tags.p(problem), class_="alarm", role="alert")
+        if problem
+        else "",
+        tags.section(
+            explain_form(scope, hosts, projects),
+            tags.p(note, class_="note"),
+            class_="panel",
+        )(**{"aria-label": "A window of time"}),
         class_="page",
     )
 

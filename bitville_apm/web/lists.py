@@ -96,7 +96,7 @@ def requests_body(shown: Requests, frame: Frame) -> Tag:
     endpoints = shown.endpoints
     return filled(
         "requests",
-        heading="Slowest requests" if slowest else "Newest requests",
+        heading=_heading(shown, slowest),
         ranges=ranges(frame, shown.now),
         head=_head(shown) if shown.head is not None else "",
         summary=endpoints_panel(endpoints, shown.scope) if endpoints is not None and endpoints.rows else "",
@@ -118,6 +118,10 @@ def requests_body(shown: Requests, frame: Frame) -> Tag:
         paging=_paging(shown),
         suggestions=[tags.option(value=row.value) for row in endpoints.rows] if endpoints else "",
     )
+
+
+def _heading(shown: Requests, slowest: bool) -> str:
+    return "Load and requests" if shown.head is not None else "Slowest requests" if slowest else "Newest requests"
 
 
 def _head(shown: Requests) -> Flattenable:

@@ -11,6 +11,7 @@ import attrs
 
 from bitville_apm import limits
 from bitville_apm.analysis.report import Report
+from bitville_apm.http import HttpProblem
 from bitville_apm.store.interface import Projects, Spike
 from bitville_apm.web.access import Visit
 from bitville_apm.web.api import answer_json, answer_markdown
@@ -45,7 +46,11 @@ class SpikePages:
         """The spikes of a range."""
         shown = await self._listed(visit)
         frame = await self.framed(visit, "Spikes", shown.scope, "spikes")
-        frame = attrs.evolve(frame, json=shown.scope.url("/spikes.json"), address=lambda there: there.url("/spikes"))
+        frame = attrs.evolve(
+            frame,
+            json=shown.scope.url("/spikes.json", last=shown.scope.last),
+            address=lambda there: there.url("/spikes", last=there.last),
+        )
         return await page(visit.request, self.static, frame, spikes_body(shown, frame))
 
     async def listed_json(self, visit: Visit) -> bytes:
@@ -81,7 +86,7 @@ class SpikePages:
             frame,
             json=spike_url(spike.id, ".json"),
             markdown=spike_url(spike.id, ".md"),
-            address=lambda there: attrs.evolve(there, last=scope.last).url("/spikes"),
+            address=lambda there: Scope(project=there.project).url("/spikes"),
             charts=True,
         )
         return await page(visit.request, self.static, frame, explained_body(shown))
@@ -94,12 +99,15 @@ class SpikePages:
         parameters.done()
         projects = visit.projects(scope.project)
         if not given and not ending:
-            frame = await self.framed(visit, "Explain any time", scope, "spikes")
-            frame = attrs.evolve(frame, address=lambda there: there.url("/explain"))
             latest = attrs.evolve(scope, last=None, start=now - limits.EXPLAIN_S, end=now)
-            body = explain_body(latest, await self.questions.hosts(projects))
-            return await page(visit.request, self.static, frame, body)
-        report = await self.questions.explain(projects, scope.start, scope.end, scope.host)
+            return await self._form(visit, latest, None)
+        try:
+            report = await self.questions.explain(projects, scope.start, scope.end, scope.host)
+        except HttpProblem as problem:
+            if ending or problem.status != 400:
+                raise
+            visit.request.setResponseCode(400)
+            return await self._form(visit, scope.fixed(now), problem.message)
         if ending == ".json":
             return answer_json(visit.request, report)
         if ending == ".md":
@@ -115,6 +123,13 @@ class SpikePages:
             charts=True,
         )
         return await page(visit.request, self.static, frame, explained_body(shown))
+
+    async def _form(self, visit: Visit, scope: Scope, problem: str | None) -> bytes:
+        frame = await self.framed(visit, "Explain any time", scope, "spikes")
+        frame = attrs.evolve(frame, address=lambda there: there.url("/explain"))
+        hosts = await self.questions.hosts(visit.projects(scope.project))
+        body = explain_body(scope, hosts, frame.projects, problem)
+        return await page(visit.request, self.static, frame, body)
 
     async def _shown(self, projects: Projects, scope: Scope, report: Report, spike: Spike | None) -> Explained:
         shown = Explained(report, scope, spike)

@@ -123,7 +123,7 @@ def spikes_body(shown: Spikes, frame: Frame) -> Tag:
 
 def _none(shown: Spikes) -> Tag:
     wider = [
-        tags.a(text, href=attrs.evolve(shown.scope, last=last, start=None, end=None).url("/spikes"))
+        tags.a(text, href=attrs.evolve(shown.scope, last=last, start=None, end=None).url("/spikes", last=last))
         for last, text in (("24h", "24 hours"), ("7d", "7 days"))
         if shown.scope.last != last
     ]

@@ -10,7 +10,8 @@ import attrs
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tests.browser.records import records
+from bitville_apm.store.sqlite import Main
+from tests.browser.records import frames, records, spikes
 from tests.collector.rig import Rig, item, running
 from tests.tools import require
 
@@ -33,14 +34,23 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """A collector that has the requests of `records`."""
+    """A collector that has the requests of `records`, what their hosts ran, and a spike of each."""
     require("chromium")
     with running(tmp_path_factory.mktemp("collector")) as rig:
-        by_project = records(time.time())
+        now = time.time()
+        by_project = records(now)
         for project, bodies in by_project.items():
             items = [item(body, n=n) for n, body in enumerate(bodies)]
+            items += [
+                item(body, k="frame", n=len(items) + n, host=host)
+                for n, (host, body) in enumerate(frames(project, now))
+            ]
             answer = rig.post(rig.key(project), *items)
             assert answer.json == {"success": True, "stored": len(items), "duplicate": 0, "rejected": []}
+        main = Main.open(rig.data)
+        for spike in spikes(now):
+            main.keep_spike(spike)
+        main.close()
         yield rig
 
 

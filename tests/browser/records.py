@@ -1,12 +1,22 @@
-"""Requests of a small shop, one of them slow; and one with markup in every field."""
+"""Requests of a small shop, one of them slow, and a spike of it; and one of each with markup in every text."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from typing import Any
+
+import msgspec
+
+from bitville_apm.analysis.report import Report
+from bitville_apm.store.interface import Spike
+from tests.web.reports import marked
+from tests.web.world import full_report
 
 SLOW = "5b0c6f0e-9a53-4c6e-8c52-0d6c4b1f2a10"
 EVIL = "5b0c6f0e-9a53-4c6e-8c52-0d6c4b1f2aee"
+SPIKE = "5b0c6f0e-9a53-4c6e-8c52-0d6c4b1f2a11"
+EVIL_SPIKE = "5b0c6f0e-9a53-4c6e-8c52-0d6c4b1f2aef"
 MARKUP = "\"'><script>window.hacked=1</script><img src=x onerror=window.hacked=2><svg onload=window.hacked=3>${7*7}"
 
 
@@ -73,3 +83,29 @@ def records(now: float) -> dict[str, list[dict[str, Any]]]:
     )
     evil["request"] = {**evil["request"], "method": MARKUP, "query": pairs, "headers": pairs, "post": pairs}
     return {"shop": [*quick, slow], "blog": [evil]}
+
+
+def frames(project: str, now: float) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What a host ran in the last hour, by its name: steadily, so that nothing is detected."""
+    host = "web1" if project == "shop" else MARKUP
+    for at in range(int(now) // 10 * 10 - 3600, int(now) // 10 * 10 - 10, 10):
+        load = {"running": 2.0, "blocked": 0.5, "load1": 2.2, "cores": 4}
+        seconds = {"tasks": [2.0, 3.0] * 5, "db": [1.0] * 10, "in_flight": [4.0] * 10}
+        yield host, {"id": str(uuid.uuid4()), "at": at, "secs": 10, "v": 2, "seconds": seconds, "load": load}
+
+
+def spikes(now: float) -> Iterator[Spike]:
+    """One with all parts of a report, and one with markup in every text."""
+    for id, project, told in (
+        (SPIKE, "shop", full_report()),
+        (EVIL_SPIKE, "blog", marked(Report, MARKUP)),
+    ):
+        report = msgspec.structs.replace(told, onset=now - 1200, opened=now - 1193, peak=now - 1160, end=now - 1000)
+        kept = {
+            name: getattr(report, name) for name in ("onset", "peak", "end", "measure", "level", "baseline", "kind")
+        }
+        yield Spike(
+            id=id, project=project, hosts=["web1" if project == "shop" else MARKUP], opened=now - 1193,
+            verdict=report.verdict, provisional=report.provisional, signature=report.signature, revision=1,
+            report=msgspec.json.encode(report), **kept,
+        )  # fmt: skip

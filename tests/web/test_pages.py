@@ -170,7 +170,9 @@ def hostile_records() -> list[dict[str, Any]]:
 def assert_harmless(text: str) -> None:
     """No element, attribute or address in a page that its templates do not have."""
     page = Elements(text)
-    assert [s.get("src", "").startswith("/static/") for s in page.all("script")] == [True]
+    scripts = [s.get("src") or "" for s in page.all("script")]
+    assert len(scripts) in (1, 3)  # ours, and on pages with charts uPlot and what calls it
+    assert all(src.startswith("/static/") for src in scripts)
     assert all((i.get("src") or "").startswith("/static/") for i in page.all("img"))
     for tag, attributes in page.found:
         assert re.fullmatch(r"[a-z][a-z0-9]*", tag), tag

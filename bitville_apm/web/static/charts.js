@@ -8,7 +8,11 @@
   const figures = [...document.querySelectorAll("figure.chart[data-chart]")];
   const three = (value) => (value == null ? "–" : value >= 99.95 ? value.toFixed(0) : value >= 9.995 ? value.toFixed(1) : value.toFixed(2));
 
+  let leaving = false; // both charts of a figure tell of one stretch
+
   function go(figure, from, to) {
+    if (leaving) return;
+    leaving = true;
     const link = figure.querySelector("a.go");
     const address = new URL(link ? link.href : window.location.href);
     const iso = (at) => new Date(at * 1000).toISOString().replace(/\.\d+Z$/, "Z");
@@ -110,6 +114,7 @@
     };
   }
 
+  window.addEventListener("pageshow", () => { leaving = false; });
   let undo = figures.map(draw);
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     for (const one of undo) one();
