@@ -22,7 +22,8 @@ mkfs.ext4:e2fsprogs
 # Without a command of their own: PHP extensions and libraries.
 EXTENSIONS="libfaketime postgresql-15 php8.2-sqlite3 php8.2-mysql php8.2-pgsql php-excimer php-tideways php8.2-xdebug
     php-illuminate-database php-illuminate-events php-illuminate-http php-illuminate-routing php-doctrine-dbal
-    php-guzzlehttp-guzzle php-symfony-http-client php-symfony-http-kernel php-symfony-routing wordpress mediawiki"
+    php-guzzlehttp-guzzle php-symfony-http-client php-symfony-http-kernel php-symfony-routing wordpress
+    wordpress-theme-twentytwentythree mediawiki"
 
 PATH="$PATH:/usr/sbin:/sbin"
 missing=""

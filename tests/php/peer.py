@@ -20,6 +20,7 @@ PHP = Path(__file__).resolve().parents[2] / "bitville_apm" / "php"
 STUB = PHP / "prepend.php"
 LISTENER = PHP / "listener.php"
 MYSQL = ("mysqlnd", "mysqli", "pdo", "pdo_mysql")
+PGSQL = ("pgsql",)
 PATIENCE_S = 10.0
 """How long a test waits for what must come; far beyond what it takes, so that a busy machine fails nothing."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -347,6 +348,20 @@ def test_messages_once_a_minute_for_all(site: Site) -> None:
     assert len(lines) == 1
     assert "Bitville APM: handing a request over took" in lines[0]
     assert "joe" not in lines[0]
+
+
+def test_of_two_workers_one_says_it(site: Site) -> None:
+    """PHP-14: a message that another worker is about to log is that worker's: at the same moment one of them does."""
+    log, mark = site.root / "php.log", site.spool / ".said-handover"
+    mark.touch()
+    os.utime(mark, (time.time() - 100, time.time() - 100))
+    with site.agent(answer=None):
+        with mark.open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            site.run("", php={"error_log": log})
+        assert not log.exists()
+        site.run("", php={"error_log": log})
+    assert log.read_text().count("Bitville APM") == 1
 
 
 def test_nothing_on_stderr_of_a_command(site: Site) -> None:

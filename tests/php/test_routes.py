@@ -5,8 +5,6 @@ Phalcon is an extension that Debian does not have: it is played by what its cont
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import tempfile
 import urllib.parse
 from collections.abc import Iterator
@@ -15,89 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.php.peer import MYSQL, Fpm, Site, base_options, fpm_binary
+from tests.php.mediawiki import MediaWiki
+from tests.php.peer import Fpm, Site, fpm_binary
+from tests.php.wordpress import WordPress
 from tests.tools import require
-
-WORDPRESS = Path("/usr/share/wordpress")
-CONFIG = """<?php
-define('DB_NAME', 'shop'); define('DB_USER', 'root'); define('DB_PASSWORD', ''); define('DB_HOST', 'localhost:%s');
-define('DISABLE_WP_CRON', true); define('WP_HTTP_BLOCK_EXTERNAL', false);
-$table_prefix = 'wp_';
-if (!defined('ABSPATH')) define('ABSPATH', __DIR__ . '/');
-require_once ABSPATH . 'wp-settings.php';
-"""
-PLUGIN = """<?php
-add_action('init', function () {
-    register_post_type('product', ['public' => true, 'has_archive' => true, 'show_in_rest' => true]);
-    register_taxonomy('brand', 'product', ['public' => true]);
-});
-add_action('wp_ajax_nopriv_cart_add', function () { wp_die('added', '', ['response' => 200]); });
-add_action('admin_post_nopriv_order', function () { echo 'ordered'; });
-add_action('quick', function () {});
-add_action('nightly', function () { usleep(30000); wp_unschedule_hook('gone'); });
-add_action('rest_api_init', function () {
-    register_rest_route('shop/v1', '/cart/(?P<cart>[\\\\w-]+)/items/(?P<item>\\\\d+)', [
-        'callback' => function () { return []; }, 'permission_callback' => '__return_true']);
-});
-add_action('template_redirect', function () {
-    if (isset($_GET['call'])) { wp_remote_get($_GET['call'], ['timeout' => 5]); }
-});
-"""
-INSTALL = """
-define('WP_INSTALLING', true); $_SERVER['HTTP_HOST'] = 'example.org';
-require '%s/wp-load.php'; require ABSPATH . 'wp-admin/includes/upgrade.php';
-function wp_mail() { return true; }
-wp_install('Shop', 'joe', 'joe@example.org', true, '', 'secret');
-update_option('template', 'plain'); update_option('stylesheet', 'plain'); update_option('permalink_structure', '');
-$p = wp_insert_post(['post_title' => 'p', 'post_status' => 'publish', 'post_type' => 'product']);
-wp_schedule_single_event(time() - 50, 'quick'); wp_schedule_single_event(time() - 40, 'nightly');
-wp_schedule_single_event(time() - 30, 'quick', [1]); wp_schedule_single_event(time() + 900, 'gone');
-echo $p;
-"""
-
-
-class Blog:
-    """A real WordPress in a pool."""
-
-    def __init__(self, root: Path, database: str) -> None:
-        self.home = root / "wordpress"
-        shutil.copytree(WORDPRESS, self.home, ignore=shutil.ignore_patterns("wp-config.php", "languages", "*.map"))
-        (self.home / "wp-config.php").write_text(CONFIG % database)
-        (self.home / "wp-content" / "mu-plugins").mkdir(parents=True)
-        (self.home / "wp-content" / "mu-plugins" / "shop.php").write_text(PLUGIN)
-        theme = self.home / "wp-content" / "themes" / "plain"
-        theme.mkdir(parents=True)
-        (theme / "style.css").write_text("/* Theme Name: Plain */")
-        (theme / "index.php").write_text("<?php echo 'page';")
-        install = root / "install.php"
-        install.write_text("<?php" + INSTALL % self.home)
-        done = subprocess.run(["php", *base_options(MYSQL), install], capture_output=True, text=True, check=False)
-        assert done.stdout.isdigit(), done.stdout + done.stderr
-        self.product = done.stdout
-        self.fpm = Fpm(root, extensions=(*MYSQL, "excimer", "dom", "xml"), children=2)
-
-    def lines(self, site: Site, uri: str, method: str = "GET", body: bytes = b"", **more: str) -> list[dict[str, Any]]:
-        """What the client says of one page."""
-        script = uri.partition("?")[0]
-        script = script + "index.php" if script.endswith("/") else script
-        headers = {"Host": "example.org", "Content-Type": "application/x-www-form-urlencoded"}
-        with site.agent() as agent:
-            names = {"SCRIPT_FILENAME": f"{self.home}{script}", "SCRIPT_NAME": script, "SERVER_NAME": "example.org"}
-            self.fpm.get(site, "", uri, method=method, body=body, headers=headers, **names, **more)
-            agent.one("end")
-            return list(agent.lines)
-
-
-@pytest.fixture(scope="module")
-def blog(mysql: str) -> Iterator[Blog]:
-    if not (WORDPRESS / "wp-load.php").exists():
-        require("wordpress")
-    with tempfile.TemporaryDirectory(prefix="bv", ignore_cleanup_errors=True) as root:
-        made = Blog(Path(root), mysql)
-        try:
-            yield made
-        finally:
-            made.fpm.stop()
 
 
 def routes(lines: list[dict[str, Any]]) -> list[str | None]:
@@ -131,24 +50,25 @@ def routes(lines: list[dict[str, Any]]) -> list[str | None]:
         ("/wp-admin/admin-post.php?action=order", "admin-post order"),
     ],
 )
-def test_wordpress(site: Site, blog: Blog, uri: str, name: str | None) -> None:
+def test_wordpress(blog: WordPress, uri: str, name: str | None) -> None:
     """PHP-15: template kind and post type, REST route, action: told as soon as WordPress knows, and in the record."""
-    lines = blog.lines(site, uri.replace("PRODUCT", blog.product))
+    _, lines = blog.told(uri.replace("PRODUCT", blog.product))
     assert routes(lines) == ([name, name] if name else [None])
 
 
-def test_xmlrpc_of_wordpress(site: Site, blog: Blog) -> None:
+def test_xmlrpc_of_wordpress(blog: WordPress) -> None:
     """PHP-15: xmlrpc.php is named by the method called, not by one that a visitor made up."""
     for called, name in (("demo.sayHello", None), ("wp.getTaxonomies", "xmlrpc wp.getTaxonomies"), ("no.such", None)):
         text = "".join(f"<param><value><string>{word}</string></value></param>" for word in ("1", "joe", "secret"))
         body = f'<?xml version="1.0"?><methodCall><methodName>{called}</methodName><params>{text}</params></methodCall>'
-        lines = blog.lines(site, "/xmlrpc.php", "POST", body.encode())
+        _, lines = blog.told("/xmlrpc.php", body.encode())
         assert routes(lines)[-1] == name, called
 
 
-def test_cron_of_wordpress(site: Site, blog: Blog) -> None:
+def test_cron_of_wordpress(blog: WordPress) -> None:
     """PHP-15: while a hook of wp-cron runs the request bears its name; in the end that of the longest one."""
-    said = routes(blog.lines(site, "/wp-cron.php"))
+    blog.schedule()
+    said = routes(blog.told("/wp-cron.php")[1])
     assert [name for name in said if name in ("wp-cron quick", "wp-cron nightly")] == [
         "wp-cron quick",
         "wp-cron nightly",
@@ -158,10 +78,10 @@ def test_cron_of_wordpress(site: Site, blog: Blog) -> None:
     assert "wp-cron gone" not in said
 
 
-def test_calls_of_wordpress(site: Site, blog: Blog) -> None:
+def test_calls_of_wordpress(blog: WordPress) -> None:
     """PHP-16: each call of the WordPress HTTP API by its host with its time, failures too; its path is not sent."""
     url = urllib.parse.quote("http://joe:geheim@127.0.0.1:9/secret-path?token=geheim")
-    lines = blog.lines(site, f"/?call={url}")
+    _, lines = blog.told(f"/?call={url}")
     (call,) = lines[-1]["calls"]
     assert (call["kind"], call["target"], call["n"]) == ("http", "127.0.0.1", 1)
     assert 0 < call["ms"] < lines[-1]["ms"]
@@ -316,29 +236,6 @@ def test_a_name_by_hand_wins(site: Site, pool: Fpm) -> None:
 # --- MediaWiki ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def wiki() -> Iterator[tuple[Path, Fpm]]:
-    """A real MediaWiki on SQLite in a pool: the folder of its configuration, and the pool."""
-    home = Path("/usr/share/mediawiki")
-    if not (home / "maintenance/install.php").exists():
-        require("mediawiki")
-    with tempfile.TemporaryDirectory(prefix="bv", ignore_cleanup_errors=True) as name:
-        root = Path(name)
-        extensions = ("pdo", "pdo_sqlite", "mbstring", "intl", "xml", "dom", "xmlreader", "fileinfo", "iconv", "ctype",
-                      "excimer")  # fmt: skip
-        install = [str(home / "maintenance/install.php"), "--dbtype=sqlite", f"--dbpath={root}", "--dbname=wiki",
-                   f"--confpath={root}", "--server=http://example.org", "--scriptpath=", "--pass=a-long-password-1",
-                   "Wiki", "Joe"]  # fmt: skip
-        done = subprocess.run(["php", *base_options(extensions), *install], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-        server = Fpm(root, extensions=extensions, children=1)
-        try:
-            yield root, server
-        finally:
-            server.stop()
-
-
-@pytest.mark.full
 @pytest.mark.parametrize(
     ("uri", "name"),
     [
@@ -352,22 +249,10 @@ def wiki() -> Iterator[tuple[Path, Fpm]]:
         ("/load.php?modules=startup&only=scripts", None),
     ],
 )
-def test_mediawiki(site: Site, wiki: tuple[Path, Fpm], uri: str, name: str | None) -> None:
+def test_mediawiki(wiki: MediaWiki, uri: str, name: str | None) -> None:
     """PHP-15: action, special page by its own name, module of the API; nothing that a visitor made up."""
-    root, server = wiki
-    script = uri.partition("?")[0]
-    with site.agent() as agent:
-        answer = server.get(
-            site,
-            "",
-            uri,
-            SCRIPT_FILENAME=f"/usr/share/mediawiki{script}",
-            SCRIPT_NAME=script,
-            HTTP_HOST="example.org",
-            MW_CONFIG_FILE=f"{root}/LocalSettings.php",
-        )
-        agent.one("end")
-        assert routes(agent.lines) == [name], answer.body[:500]
+    page, lines = wiki.told(uri)
+    assert routes(lines) == [name], page.body[:500]
 
 
 @pytest.mark.parametrize(

@@ -7,19 +7,12 @@ those who extend them.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.php.peer import MYSQL, PATIENCE_S, Fpm, Site, base_options
+from tests.php.peer import MYSQL, PGSQL, Fpm, Site, base_options
 from tests.tools import require
 
 SHARE = Path("/usr/share/php")
@@ -219,8 +212,6 @@ def test_wordpress_is_left_alone(site: Site, mysql: str) -> None:
 
 # --- MediaWiki ---------------------------------------------------------------------------------------------------
 
-PGSQL = ("pgsql",)
-
 MEDIAWIKI = """<?php
 namespace Wikimedia\\Rdbms;
 function ask($conn, $sql) {
@@ -230,36 +221,6 @@ function ask($conn, $sql) {
     return pg_result_error($result) ? false : pg_fetch_result($result, 0, 0);
 }
 """
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """The folder of the socket of a Postgres that trusts everybody."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not binaries or len(base_options(PGSQL)) == len(base_options(())):
-        require("initdb", "php-pgsql")
-    # Postgres does not run as root.
-    other = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    with tempfile.TemporaryDirectory(prefix="bv", ignore_cleanup_errors=True) as root:
-        if other:
-            shutil.chown(root, "postgres")
-        data = f"{root}/data"
-        initdb = [str(binaries[-1]), "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "--no-locale"]
-        subprocess.run([*other, *initdb], check=True, capture_output=True, cwd="/")
-        options = ["-D", data, "-k", root, "-c", "listen_addresses=", "-c", "fsync=off"]
-        server = subprocess.Popen(
-            [*other, str(binaries[-1].with_name("postgres")), *options], cwd="/", stderr=subprocess.DEVNULL
-        )
-        try:
-            deadline = time.monotonic() + 3 * PATIENCE_S
-            while not os.path.exists(f"{root}/.s.PGSQL.5432"):
-                assert server.poll() is None, "postgres did not start"
-                assert time.monotonic() < deadline, "postgres does not listen"
-                time.sleep(0.05)
-            yield root
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait()
 
 
 def test_mediawiki_without_a_change(site: Site, postgres: str) -> None:

@@ -86,14 +86,25 @@ final class Markers
         return $this->due('.said-' . $kind, Limits::LOG_S);
     }
 
-    /** Whether what the pool does every $seconds is due now, and this worker's to do. */
+    /** Whether what the pool does every $seconds is due now, and this worker's to do: of several, one. */
     public function due(string $mark, int $seconds): bool
     {
         $file = $this->directory . '/' . $mark;
         clearstatcache();
         $last = self::time($file);
-        // Where no mark can be left it never is: once per request would be worse than not at all.
-        return ($last === null || abs(time() - $last) >= $seconds) && touch($file);
+        if ($last === null) {
+            // Where no mark can be left it never is: once per request would be worse than not at all.
+            return fopen($file, 'x') !== false;
+        }
+        if (abs(time() - $last) < $seconds) {
+            return false;
+        }
+        $held = function_exists('flock') ? fopen($file, 'c') : false;
+        if ($held === false || !flock($held, LOCK_EX | LOCK_NB)) {
+            return false;
+        }
+        clearstatcache();
+        return abs(time() - (int) self::time($file)) >= $seconds && touch($file);
     }
 
     /** A file's modification time; null when there is none. */
