@@ -149,13 +149,12 @@ class Spikes:
             self._detecting = None
 
     async def _fed(self, batch: Sequence[tuple[Place, Frame]]) -> None:
+        now = self.reactor.seconds()
+        for (project, host), frame in batch:  # first: what these frames begin or end is reported with them
+            self.book.frame(project, host, frame.at, now)
         for place in dict.fromkeys(place for place, _ in batch):
             await self._detector(place)
-        found = await self._aside(_feed, self._detectors, batch)
-        self._found(found)
-        now = self.reactor.seconds()
-        for (project, host), frame in batch:
-            self.book.frame(project, host, frame.at, now)
+        self._found(await self._aside(_feed, self._detectors, batch))
 
     async def _detector(self, place: Place) -> None:
         """Make sure that there is a detector, fed with the last two hours when it is new."""
