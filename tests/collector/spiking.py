@@ -16,9 +16,7 @@ def frame(at: float, risen: float = 0.0, *, late: bool = False, n: int = 0, name
     """One window of a host of 4 cores: what it usually runs, and so many tasks more in `BUSY`."""
     at = float(at // 10 * 10)
     if late:
-        cells = {
-            "function": {"values": ["Shop\\Search::run"], "columns": {"cpu_us": [int(risen * 1e7)], "requests": [5]}}
-        }
+        cells = {"function": {"values": [WORKER], "columns": {"cpu_us": [int(risen * 1e7)], "requests": [5]}}}
         links = [["endpoint", BUSY, "function", WORKER, 5, None, risen * 10]]
         return _frame(f"{name}-{at}-late-{n}", at, 0, cells, late=True, links=links)
     cart = {"requests": 50, "wall_us": 5_000_000, "cpu_us": 5_000_000}
