@@ -16,6 +16,7 @@ from bitville_apm import limits
 from bitville_apm.profile import Own, Profile
 from bitville_apm.records import Frame
 from bitville_apm.requests import Request, network, own_of
+from bitville_apm.sqltext import value as value_of
 
 OTHER = "~other"
 GROWTH = math.log(1.1)
@@ -153,7 +154,8 @@ def add_request(tables: Tables, request: Request, functions: Sequence[Own], look
     known = tables.get("statement", {})
     for use in request.statements:
         use_us = round(use.ms * 1000)
-        held = known.get(use.statement) or cell(tables, "statement", use.statement)
+        name = value_of(use.statement)
+        held = known.get(name) or cell(tables, "statement", name)
         held.requests += 1
         held.executions = (held.executions or 0) + use.n
         held.wall_us += use_us

@@ -5,8 +5,9 @@ Every key has its default here; `etc/*.ini` explains each. How files and environ
 
 from __future__ import annotations
 
+import importlib.util
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
@@ -62,6 +63,23 @@ class HostSection:
     proc: Path = option(Path("/proc"), ini.path)
 
 
+def _optional_pattern(text: str) -> str:
+    """An absolute path that may hold `*`, or nothing."""
+    if text and not Path(text).is_absolute():
+        raise ValueError("an absolute path is wanted, `*` for the newest of several files")
+    return text
+
+
+@attrs.frozen
+class PostgresSection:
+    """`[postgres]` or `[postgres NAME]`: one database server. `log` is only needed where the server cannot tell."""
+
+    name: str
+    dsn: str = option("", secret=True)
+    log: str = option("", _optional_pattern)
+    key: str = option("", secret=True)
+
+
 def _count(least: int, what: str) -> ini.Reader:
     """A reader of whole numbers from `least` on; 0 switches the thing off, unless it is the least."""
 
@@ -100,6 +118,7 @@ class AgentConfig:
     collector: LinkSection
     php: tuple[PhpSection, ...]
     host: HostSection
+    postgres: tuple[PostgresSection, ...]
     limits: AgentLimits
 
 
@@ -168,7 +187,7 @@ class CollectorConfig:
 
 def read_agent(path: Path | None, environment: Mapping[str, str]) -> AgentConfig:
     """agent.ini and the environment. No path: defaults. Raises `ConfigError`."""
-    file = ini.read_file(path, environment, {"agent", "collector", "host", "limits"}, {"php"})
+    file = ini.read_file(path, environment, {"agent", "collector", "host", "limits"}, {"php", "postgres"})
     sections = file.named("php") or [("php", "php")]
     agent = file.section(AgentSection, "agent")
     php = [p for section, name in sections if (p := file.section(PhpSection, section, name=name)).enabled]
@@ -177,10 +196,13 @@ def read_agent(path: Path | None, environment: Mapping[str, str]) -> AgentConfig
         collector=file.section(LinkSection, "collector"),
         php=tuple(p if p.spool else attrs.evolve(p, spool=agent.state / "buffer" / p.name) for p in php),
         host=file.section(HostSection, "host"),
+        postgres=tuple(_postgres(file)),
         limits=file.section(AgentLimits, "limits"),
     )
     if any(p.name == "host" for p in config.php):
         raise ConfigError(file.path, "[php host]: /health calls the machine itself by this name; choose another")
+    if any(p.name == "postgres" for p in config.php) and config.postgres:
+        raise ConfigError(file.path, "[php postgres]: /health calls the database by this name; choose another")
     for what in ("socket", "spool"):
         if len({getattr(p, what) for p in config.php}) < len(config.php):
             raise ConfigError(file.path, f"two [php …] sections have the same {what}; give each its own")
@@ -188,6 +210,27 @@ def read_agent(path: Path | None, environment: Mapping[str, str]) -> AgentConfig
     if len(set(bound)) < len(bound):
         raise ConfigError(file.path, "two of the [php …] sections' socket, datagram and udp are the same")
     return config
+
+
+def _postgres(file: ini.Ini) -> Iterator[PostgresSection]:
+    """The servers that are to be watched; `[postgres]` with nothing in it is none."""
+    for section, name in file.named("postgres"):
+        server = file.section(PostgresSection, section, name=name)
+        if not server.dsn and server == PostgresSection(name) and section == "postgres":
+            continue
+        if not server.dsn:
+            raise ConfigError(
+                file.path, f"[{section}] dsn is wanted, such as host=/var/run/postgresql dbname=shop user=bitville"
+            )
+        if importlib.util.find_spec("psycopg") is None:
+            raise ConfigError(file.path, f"[{section}] needs psycopg: pip install 'bitville-apm[postgres]'")
+        try:
+            importlib.import_module("psycopg.conninfo").conninfo_to_dict(server.dsn)
+        except Exception:  # noqa: BLE001 - whatever psycopg has to say of it would repeat the password
+            raise ConfigError(
+                file.path, f"[{section}] dsn: a connection string is wanted, words or a URL as psql takes them"
+            ) from None
+        yield server
 
 
 def read_collector(path: Path | None, environment: Mapping[str, str]) -> CollectorConfig:

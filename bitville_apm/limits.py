@@ -605,3 +605,70 @@ DRIFT_DAYS = 3
 DRIFT_NOISE = 0.05
 """Costs of the same code differ by a twentieth from day to day even where three days happened to agree."""
 DRIFT_CONFIDENCE = 0.6
+
+# --- Postgres (wire.md 6, PG-01 to -08) -------------------------------------------------------------------
+PG_LOOK_S = 1.0
+"""Between two looks at a server's sessions: a load average adds up over a minute, a spike of 20 s must have a shape."""
+PG_STATISTICS_S = 10.0
+"""Between two readings of a server's own sums: as long as a frame."""
+PG_COUNTERS_S = 60.0
+"""Between two records of its counters: they are for a trend."""
+PG_SETTINGS_S = 600.0
+"""Between two readings of its settings; a record of them is sent when they differ."""
+PG_BUDGET = 0.01
+"""Of one core, what looking at a server may cost, here and there together (PG-07)."""
+PG_PERIOD_MOST_S = 30.0
+"""Longest between two looks however dear they are: three to a baseline minute."""
+PG_COSTS = 10
+"""Looks that a cost is averaged over: one slow answer changes nothing."""
+PG_RETRY_MOST_S = 60.0
+"""Longest between two tries to reach a server."""
+PG_CONNECT_S = 5
+"""Seconds to connect; libpq takes whole ones."""
+PG_ANSWER_S = 5.0
+"""A server that has not answered after this is as good as gone: its connection is given up. Over the statement's own
+limit by what a network may take."""
+PG_STATEMENT_MS = 1000
+"""What any question of ours may take on the server; what takes longer is asked again later."""
+PG_LOCK_MS = 100
+"""What any of them may wait for a lock: nobody may ever queue behind us."""
+PG_STANDS_FOR_S = 3.0
+"""A look stands for the time since the one before, but for no more than this: the rest was not seen and is told."""
+PG_SESSIONS = 2000
+"""Sessions read in one look, oldest statements first; more than that are counted by nobody."""
+PG_BLOCKERS = 200
+"""Sessions that hold up others and are looked up beside them."""
+PG_TEXT_CHARACTERS = 4096
+"""Of a session's statement, what is asked for; a server keeps 1,023 bytes unless it is told otherwise."""
+PG_TREE = 100
+PG_SESSIONS_SENT = 50
+PG_REQUESTS_SENT = 50
+PG_STATEMENTS_SENT = 50
+PG_LOG_SENT = 50
+"""Of one server and window: nodes of its lock tree, sessions of its worst second, requests it worked for, statements
+that took the most, and lines of its log of one kind. The rest is counted in the record, or in `/health`."""
+PG_REQUEST_MS = 500.0
+"""A statement of a request is told of from this age on: one look in two sees it at least."""
+PG_QUIET_S = 60.0
+"""A server where nobody waits says so this often."""
+PG_STATEMENTS_HELD = 10_000
+"""Rows of pg_stat_statements read, those with the most time; its own default keeps 5,000."""
+PG_TEXTS_HELD = 5_000
+PG_TEXTS_ASKED = 200
+"""Statements whose names are remembered, and asked for at once: a server reads a file of its own for that."""
+PG_LOG_READ_BYTES = MIB
+"""Of a log, read in one turn: a second's worth of a server that logs everything."""
+PG_LOG_BEHIND_BYTES = 32 * MIB
+"""A log that has grown this much ahead is not caught up with; what is passed over is told."""
+PG_LOG_ENTRY_BYTES = 128 * KIB
+"""Longest entry of a log that is read: plans are long. Python reads no longer field of a CSV file either."""
+PG_LOG_S = 1.0
+"""Between two looks at a log."""
+PG_LOG_FILES = 16
+"""Files that were begun and ended between two looks."""
+PG_LOG_PATH_S = 10.0
+"""How often a server is asked where it writes."""
+PG_PLAN_CHARACTERS = 32 * KIB
+"""Of a plan, what is sent."""
+PG_CONNECTIONS = 3
+"""Connections held open at once, at most (PG-07); two are used."""

@@ -152,6 +152,18 @@ def fingerprint(statement: str) -> str:
     return hashlib.sha256(data.lower()).hexdigest()[:16]
 
 
+def value(statement: str) -> str:
+    """What frames call a statement: as much of it as its fingerprint covers.
+
+    A database shows no more of it for sure, so that PHP and Postgres call it the same.
+    """
+    if len(statement) * 4 <= limits.FINGERPRINT_BYTES or (
+        len(statement) <= limits.FINGERPRINT_BYTES and statement.isascii()
+    ):
+        return statement
+    return _cut(statement.encode("utf-8", "surrogatepass"), limits.FINGERPRINT_BYTES).decode("utf-8", "surrogatepass")
+
+
 def _cut(data: bytes, size: int) -> bytes:
     """The first `size` bytes, less a character that the cut would split."""
     if len(data) <= size:

@@ -3,7 +3,7 @@
 Equations, each between numbers that are kept in different places, so that a path that forgets to count shows:
 
     received  = journalled + duplicate + invalid + unwritten + waiting           since this start
-    journalled + died - local = what has entered the journal to be forwarded    since this start
+    journalled + died + observed - local = what has entered the journal to be forwarded    since this start
     entered   = stored + duplicate + quarantined + dropped + corrupt + pending  since the journal was made
     folded    = in frames + in windows that are not written yet                 since this start
     framed    = stored + lost + pending                                         since the journal was made
@@ -26,7 +26,8 @@ from bitville_apm.records import Count
 class Ledger:
     """What came in since start.
 
-    `unwritten` were not acknowledged: their senders keep them. `died` are records of our own making. `local` were
+    `unwritten` were not acknowledged: their senders keep them. `died` and `observed` (what sources saw, not counted by
+    frames) are records of our own making. `local` were
     journalled and are not to be forwarded. `unconfirmed` were sent whole once, are received already, and only say
     that their ack was not seen. `left_out` never came: a client's full spool file had no room for them.
     """
@@ -37,6 +38,7 @@ class Ledger:
     invalid: int = 0
     unwritten: int = 0
     died: int = 0
+    observed: int = 0
     local: int = 0
     unconfirmed: int = 0
     left_out: int = 0
@@ -54,7 +56,7 @@ class Ledger:
     @property
     def forwardable(self) -> int:
         """What must have entered the journal to be forwarded."""
-        return self.journalled + self.died - self.local
+        return self.journalled + self.died + self.observed - self.local
 
 
 def unexplained(

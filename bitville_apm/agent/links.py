@@ -14,6 +14,7 @@ from bitville_apm import limits
 from bitville_apm.cells import spread
 from bitville_apm.profile import Own
 from bitville_apm.requests import Request
+from bitville_apm.sqltext import value as value_of
 
 Key = tuple[str, str, str, str]
 """dimension and value, dimension and value."""
@@ -60,7 +61,8 @@ class Links:
         if request.statements:
             group = self._group("endpoint", request.endpoint, "statement")
             for use in request.statements[: limits.LINKS_OF_REQUEST]:
-                link = group.get(use.statement) or self._link(group, use.statement)
+                name = value_of(use.statement)
+                link = group.get(name) or self._link(group, name)
                 link.add(1, use.n, round(use.ms * 1000))
 
     def look(self, dimension: str, value: str, endpoint: str, task_us: int, requests: int = 0) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 import msgspec
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from bitville_apm import limits, reading, requests
 from bitville_apm.agent.exemplars import Exemplars
 from bitville_apm.agent.forward import Forward
-from bitville_apm.agent.journal import Journal
+from bitville_apm.agent.journal import Journal, NotWritten
 from bitville_apm.agent.ledger import Ledger, unexplained
 from bitville_apm.agent.quarantine import Quarantine
 from bitville_apm.agent.sealing import Sealing
@@ -144,6 +144,18 @@ class Pipeline:
         self.ledger.died += 1
         self.sealing.taken(line, requests.request_of(line), received_ms, place)
         return place
+
+    def observed(self, id_: str, body: bytes) -> Deferred[None]:
+        """Journal what a source saw of a server: no frame counts it."""
+        if not self.journal.opened:
+            return fail(NotWritten("the journal is not open yet"))
+        received_ms = self.stamp()
+        written = self.journal.append(Entry("pg", id_, received_ms, body))
+        return written.addCallback(self._observed, received_ms)
+
+    def _observed(self, place: Place, received_ms: int) -> None:
+        self.ledger.observed += 1
+        self.sealing.passed(received_ms, place)
 
     def _flags(self, line: Line, request: Request, received_ms: int) -> int:
         """Frames count every request. Of the short ones only a few are sent as well, and none while much waits."""

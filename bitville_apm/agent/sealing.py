@@ -120,6 +120,10 @@ class Sealing:
         """The journal has taken a request. In the order of its places."""
         self._take(Folding(place, received_ms / 1000, request, line.message, len(line.body)))
 
+    def passed(self, received_ms: int, place: Place) -> None:
+        """The journal has taken a record that counts nowhere, in the order of its places too."""
+        self._take(Folding(place, received_ms / 1000))
+
     # --- IRollup: none of it before the windows of the last run are sealed, what comes is the current window's
 
     def look(self, seen: Seen, tasks: Sequence[Task], counted: Mapping[str, float]) -> None:

@@ -49,6 +49,7 @@ from bitville_apm.agent.worker import Worker
 from bitville_apm.config import AgentConfig, PhpSection, read_agent
 from bitville_apm.http import LimitedSite
 from bitville_apm.ini import ConfigError
+from bitville_apm.interfaces import ISource
 
 
 class Options(usage.Options):
@@ -139,6 +140,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
             reading = Worker(reactor, f"spool {php.name}")
             workers.append(reading)
             spools.append(Spool(php.spool, php.group, pipeline, reading, reactor, source.in_flight.found))
+    servers, lanes = _servers(settings, reactor, pipelines)
+    workers += lanes
     # Sections above have made those they need; the host alone needs one, too.
     made = pipelines.all()
     beat, checker, looking = Worker(reactor, "heartbeat"), Worker(reactor, "check"), Worker(reactor, "looks")
@@ -147,7 +150,10 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         pipelines=made,
         php=sources,
         # Half of the descriptors are for clients, a quarter for two files of each process looked at.
-        sources=[Looks(sources, made, Eyes(descriptors // 8, time.time, _boottime), looking, reactor, _boottime)],
+        sources=[
+            Looks(sources, made, Eyes(descriptors // 8, time.time, _boottime), looking, reactor, _boottime),
+            *servers,
+        ],
         spools=spools,
         workers=[*pipelines.workers, *workers, beat, checker, looking],
         listen_health=_health_listener(settings, reactor, inherited.handed),
@@ -184,6 +190,15 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     )
     service.control = Control(settings.agent.state / CONTROL, reactor, service.commands())
     return service
+
+
+def _servers(settings: AgentConfig, reactor: Any, pipelines: Pipelines) -> tuple[list[ISource], list[Worker]]:
+    """The `[postgres NAME]` sections and their threads; psycopg is loaded only where there are any."""
+    if not settings.postgres:
+        return [], []
+    from bitville_apm.agent.postgres.tap import servers
+
+    return servers(settings, reactor, pipelines.of)
 
 
 def _datagrams(
