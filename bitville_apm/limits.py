@@ -500,11 +500,37 @@ EXEMPLAR_SLOWER = 1.5
 """How much slower than the slowest exemplar the next has to be: each costs as much as a hundred counted ones."""
 EXEMPLARS_PENDING = 1000
 """With more records than this waiting to be sent, no more exemplars are added to them."""
+# --- The host (wire.md 6) ---------------------------------------------------------------------------------
+HOST_TASKS = 20_000
+"""Tasks looked at; beyond it, new ones have no name: what they use is `~short-lived`, and /health counts them."""
+HOST_LIST_LOOKS = 30
+"""Looks after which /proc is listed though nothing seems to have been made or gone: against our own mistakes."""
+HOST_STILL = 10
+"""Looks in a row in which a task has not run, after which it may be looked at less often when time is short."""
+HOST_EVERY_MOST = 8
+"""Such tasks are looked at once in so many seconds at the least: in the window they belong to, mostly."""
+HOST_PERIOD_MOST = 5
+"""And the whole host at least once in so many."""
+HOST_BUDGET_S = 0.008
+"""Of a core, what looks at the whole host may take a second: with those at requests it stays within 1 % of a core."""
+HOST_SETTLED_LOOKS = 10
+"""Looks until what a change of their pace has saved is known."""
+HOST_OWED_LOOKS = 3
+"""A process that is gone was waited for by its parent in that second; what is not found there then never will be."""
+HOST_HIDDEN_LEAST = 20
+HOST_HIDDEN_SHARE = 0.1
+"""Tasks the kernel has and this /proc does not show, from which on that is said: some come and go between two reads."""
+CGROUP_CHARACTERS = 120
+"""Of a cgroup's path, the end."""
+HOST_STUCK_PLACES = 50
+"""Blocked tasks of one look that are asked where in the kernel they wait."""
 BLOCKED_SHOWN = 10
 BLOCKED_HELD = 200
 """Places in the kernel where tasks were blocked: those a frame names, and those added up in one window."""
 TASKS_LOOK_S = 1.0
 """Between two looks at the processes of requests; also between two looks whether a window is to be sealed."""
+LOOK_STUCK_S = 5.0
+"""A look that has not ended after this is said in /health: something keeps its thread waiting."""
 FOLDS_WAITING = 5000
 """Records in memory between journal and rollup; with more they are read back from the journal in their turn."""
 FOLD_TURN_S = 0.02

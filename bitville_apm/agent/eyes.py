@@ -39,13 +39,14 @@ class Sight:
 class Process:
     """One process: its two files while they may stay open, when it started (boot time), and the last sight."""
 
-    __slots__ = ("_schedstat", "_stat", "pid", "request", "seen", "started")
+    __slots__ = ("_raw", "_schedstat", "_stat", "pid", "request", "seen", "started")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.request: Open | None = None
         self.seen: Sight | None = None
         self._stat = self._schedstat = -1
+        self._raw = b""
         self.started = int(self._fields()[19]) / TICKS
 
     def open(self) -> None:
@@ -64,16 +65,29 @@ class Process:
         self._stat = self._schedstat = -1
 
     def sight(self) -> Sight:
-        """Look. Raises `Gone`."""
+        """Look. Raises `Gone`.
+
+        While its schedstat stays the same it has not run, and so cannot have changed its state.
+        """
+        raw = b""
+        if self._schedstat >= 0:
+            try:
+                raw = os.pread(self._schedstat, 96, 0)
+            except OSError:
+                raise Gone from None
+            last = self.seen
+            if raw == self._raw and last is not None and last.state and last.state != "R":
+                return Sight(time.monotonic(), last.state, last.cpu, last.queue)
         fields = self._fields()
         state = fields[0].decode("ascii", "replace")
         if state in "ZX" or int(fields[19]) / TICKS != self.started:
             raise Gone
         at = time.monotonic()
         try:
-            cpu, queue, _ = self._read(self._schedstat, "schedstat", 96).split()
+            cpu, queue, _ = (raw or self._read(-1, "schedstat", 96)).split()
         except (OSError, ValueError):
             return Sight(at, state, (int(fields[11]) + int(fields[12])) * _NS // TICKS, None)
+        self._raw = raw
         return Sight(at, state, int(cpu), int(queue))
 
     def ran(self) -> Sight:
@@ -165,6 +179,10 @@ class Eyes:
                 seen.over.append(request)
         self._outside(latest, begun, seen)
         return seen
+
+    def known(self) -> dict[int, object]:
+        """The processes that are PHP's, each with the key of its caller."""
+        return {pid: key for pid, (_, key) in self._processes.items()}
 
     def close(self) -> None:
         """Let go of all files."""

@@ -1,7 +1,7 @@
-"""Once a second: what every begun request is doing right now, into the frames of its pipeline (wire.md 6).
+"""Once a second: what every begun request, and all else on this host, is doing right now, into frames (wire.md 6).
 
-The reading is done by `eyes.py` on a thread of its own. What it saw of a request that ended meanwhile is dropped:
-its record tells the same.
+The reading is done by `eyes.py` and then `host/host.py`, on a thread of their own. What was seen of a request that
+ended meanwhile is dropped: its record tells the same.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from zope.interface import implementer
 
 from bitville_apm import limits
 from bitville_apm.agent.eyes import Eyes, Seen
+from bitville_apm.agent.host.host import Host
+from bitville_apm.agent.host.telling import tell
+from bitville_apm.agent.inflight import Open
 from bitville_apm.agent.listener import PhpSource
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.repeated import Repeated
@@ -33,7 +36,10 @@ _log = Logger()
 @implementer(ISource)
 @attrs.define(eq=False)
 class Looks:
-    """All looks of one agent: `seconds` and `load` are the host's and go into the frames of every pipeline."""
+    """All looks of one agent: `seconds` and `load` are the host's and go into the frames of every pipeline.
+
+    Without `host` only the processes of requests are looked at.
+    """
 
     sources: Sequence[PhpSource]
     pipelines: Sequence[Pipeline]
@@ -41,9 +47,13 @@ class Looks:
     run: Run
     clock: IReactorTime
     boottime: Callable[[], float]
+    host: Host | None = None
     name: str = "host"
     taken: int = 0
     _looking: Deferred[None] | None = None
+    _since: float = 0.0
+    _blinded: str = ""
+    _said: set[str] = attrs.Factory(set)
     _told: dict[str, tuple[int, int]] = attrs.Factory(dict)
     _repeated: Repeated = attrs.Factory(Repeated)
     _loop: LoopingCall | None = None
@@ -64,10 +74,19 @@ class Looks:
         if self._looking is not None:
             await self._looking
         await self.run(self.eyes.close)
+        if self.host is not None:
+            await self.run(self.host.close)
 
     def health(self) -> dict[str, Any]:
-        """Numbers for `/health`."""
-        return {"status": "ok", "looks": self.taken}
+        """Numbers for `/health`, and what cannot be seen on this machine."""
+        why = self._blinded
+        if self._looking is not None and self.clock.seconds() - self._since > limits.LOOK_STUCK_S:
+            why = f"no look at processes has ended for {self.clock.seconds() - self._since:.0f} s"
+        health: dict[str, Any] = {"status": "degraded", "why": why} if why else {"status": "ok"}
+        health["looks"] = self.taken
+        if self.host is not None:
+            health.update(self.host.health())
+        return health
 
     def look(self) -> None:
         """One look, unless the one before is not back yet: then its time is added to the next."""
@@ -78,11 +97,22 @@ class Looks:
         for source in self.sources:
             pids, source.in_flight.begun_by = source.in_flight.begun_by, set()
             begun.update(dict.fromkeys(pids, source))
-        self._looking = Deferred()
-        looking = self.run(self.eyes.look, requests, begun)
-        looking.addCallback(self._seen)
-        looking.addErrback(self._blind)
-        looking.addBoth(self._over)
+        self._looking, self._since = Deferred(), self.clock.seconds()
+        Deferred.fromCoroutine(self._look(requests, begun)).addErrback(self._blind).addBoth(self._over)
+
+    async def _look(self, requests: Sequence[tuple[PhpSource, Open]], begun: dict[int, object]) -> None:
+        seen = await self.run(self.eyes.look, requests, begun)
+        self._seen(seen)
+        if self.host is not None:
+            host = await self.run(self.host.look, self.eyes.known())
+            if host is not None:
+                for pipeline in self.pipelines:
+                    tell(pipeline, seen.now, host)
+            for unseen in self.host.unseen:
+                if unseen not in self._said:
+                    self._said.add(unseen)
+                    _log.info("not seen of this host: {what}", what=unseen)
+        self._blinded = ""
 
     def _over(self, _: None) -> None:
         looking, self._looking = self._looking, None
@@ -90,6 +120,7 @@ class Looks:
             looking.callback(None)
 
     def _blind(self, failure: Failure) -> None:
+        self._blinded = "looking at processes fails; the log says why"
         n = self._repeated.due("look", self.clock.seconds())
         if n:
             _log.failure("looking at processes failed {n} times", failure, n=n)
@@ -114,7 +145,9 @@ class Looks:
             source_of = open_.get(id(request))
             if source_of is not None:
                 source_of.pipeline.sealing.rollup.before(request, before)
-        counted = {"in_flight": float(len(open_)), "tasks": busy_us / 1e6 / (seen.elapsed or limits.TASKS_LOOK_S)}
+        counted = {"in_flight": float(len(open_))}
+        if self.host is None:
+            counted["tasks"] = busy_us / 1e6 / (seen.elapsed or limits.TASKS_LOOK_S)
         died, end_lost = self._ended()
         for pipeline in self.pipelines:
             pipeline.sealing.look(seen, tasks.get(id(pipeline), []), counted)

@@ -30,6 +30,7 @@ from bitville_apm.agent.eyes import Eyes
 from bitville_apm.agent.forward import Forward
 from bitville_apm.agent.handover import Handover, Holds
 from bitville_apm.agent.health import Health
+from bitville_apm.agent.host.host import Host
 from bitville_apm.agent.inflight import InFlight
 from bitville_apm.agent.inherited import Inheritance, lent_sockets, unclaimed
 from bitville_apm.agent.journal import Journal
@@ -145,15 +146,15 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     # Sections above have made those they need; the host alone needs one, too.
     made = pipelines.all()
     beat, checker, looking = Worker(reactor, "heartbeat"), Worker(reactor, "check"), Worker(reactor, "looks")
+    # Half of the descriptors are for clients, a quarter for two files of each process in a request, some for others.
+    eyes = Eyes(descriptors // 8, time.time, _boottime)
+    host = Host(str(settings.host.proc), descriptors * 3 // 16) if settings.host.enabled else None
+    looks = Looks(sources, made, eyes, looking, reactor, _boottime, host)
     service = AgentService(
         reactor=reactor,
         pipelines=made,
         php=sources,
-        # Half of the descriptors are for clients, a quarter for two files of each process looked at.
-        sources=[
-            Looks(sources, made, Eyes(descriptors // 8, time.time, _boottime), looking, reactor, _boottime),
-            *servers,
-        ],
+        sources=[looks, *servers],
         spools=spools,
         workers=[*pipelines.workers, *workers, beat, checker, looking],
         listen_health=_health_listener(settings, reactor, inherited.handed),

@@ -19,6 +19,7 @@ import pytest
 from bitville_apm.cli import main
 from tests import wire
 from tests.agent import rig as agents
+from tests.agent.host.rig import BURN, named, schedstat
 from tests.agent.rig import Agent, Collector, end_line, running, wait_until
 from tests.collector import rig as collectors
 
@@ -201,6 +202,34 @@ def test_all_dimensions_of_requests_come_out_of_the_api(tmp_path: Path) -> None:
         assert len(tops["request"]) == 20
         stored = collector.stored(read)
         assert 0 < len(stored) < 20, "only exemplars are stored whole"
+    finally:
+        collector.end()
+
+
+def test_processes_come_out_of_the_api(tmp_path: Path) -> None:
+    """PG-04, wire 6 and 8: what burns beside PHP is in `/api/top?dimension=process` by its name, with the seconds that
+    the kernel counted for it; `/health` tells what a look at the host takes. A frame of a quiet host is small.
+    """
+    collector = collectors.Rig(tmp_path / "collector")
+    collector.start()
+    try:
+        read = collector.key(scopes="read")
+        agent = Agent(tmp_path / "agent", collector.url, key=collector.key())
+        with running(agent), named("bv-backup", BURN, tmp_path) as burner:
+            looked = lambda: agent.health()["stats"]["sources"]["host"]  # noqa: E731
+            wait_until(lambda: looked()["looks"] >= 2)
+            began = schedstat(burner.pid)[0]
+            time.sleep(4)
+            true = schedstat(burner.pid)[0]
+            host = looked()
+            assert agent.stop() == 0
+        assert (host["status"], host["scope"]) == ("ok", "host")
+        assert host["look_ms"] > 0
+        told = _top(collector, read, "process")["bv-backup"]
+        assert 0.9 * (true - began) <= told["cpu_ms"] / 1000 <= 1.1 * true + 0.1
+        assert told["running_s"] >= told["cpu_ms"] / 1000
+        assert told["requests"] == 0
+        assert told["blocked_s"] < 0.5
     finally:
         collector.end()
 

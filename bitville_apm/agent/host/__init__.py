@@ -1,0 +1,1 @@
+"""What runs on this machine, looked at once a second from /proc: tasks by name, and the numbers of the machine."""

@@ -1,0 +1,1 @@
+"""The host: its files read, its tasks named."""
