@@ -79,7 +79,7 @@ class DatagramTests(SourceCase):
         client.close()
         await passing(lambda: self.source.in_flight.waiting == 1)
         self.send(end_line(id_))
-        await passing(lambda: self.source.in_flight.waiting == 0)
+        await passing(lambda: self.source.in_flight.waiting == 0 and self.pipeline.ledger.journalled == 1)
         assert (self.source.in_flight.died, self.source.in_flight.end_lost) == (0, 0)
         assert await self.records() == [id_]
 

@@ -241,7 +241,7 @@ def test_who_may_ask(tmp_path: Path, collector: Collector) -> None:
         if os.geteuid() == 0:
             path.chmod(0o666)
             agent.state.chmod(0o755)
-            for directory in (agent.directory, *agent.directory.parents[:3]):
+            for directory in (agent.directory, *agent.directory.parents[:4]):
                 directory.chmod(directory.stat().st_mode | 0o011)
             ask = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(path)!r}); print(s.recv(999))"
             stranger: Any = {"user": 65534, "group": 65534, "extra_groups": []}

@@ -137,8 +137,10 @@ class SqliteStore:
         self._keeper.stopping = self._salvage.stopping = True
         self._reader.stopping = True
         self._reader.pool.close()
+        # Before the writer: what is done aside reads files, and the last to close one puts its log into it.
+        await deferToThreadPool(self.reactor, self._main_thread, self._keeping_thread.stop)
         await self._writer.stop()
-        for pool in (self._threads, self._main_thread, self._keeping_thread):
+        for pool in (self._threads, self._main_thread):
             pool.stop()
         self.main.close()
 
