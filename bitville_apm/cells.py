@@ -65,7 +65,9 @@ class Columns(Struct):
         if other.max_us > self.max_us:
             self.max_us = other.max_us
         if other.histogram:
-            self.histogram = added(self.histogram, other.histogram)
+            held = self.histogram
+            for i, count in other.histogram.items():
+                held[i] = held.get(i, 0) + count
 
 
 Cells = dict[tuple[str, str], Columns]

@@ -294,6 +294,8 @@ DAYS_UNCAPPED = 2
 """The newest days are kept whatever they take: a cap must not drop what a person is looking at."""
 GIGABYTES_LEAST = 0.1
 """Smallest cap for all that is stored: below it an hour of one busy host does not fit."""
+MAIN_CHECK_S = 2.0
+"""How long a start looks for damage in `main.db`, half a gigabyte; its keys and people are read whatever that takes."""
 SALVAGE_BATCH = 100
 """Records of a damaged file stored at once: live batches wait for no more than these."""
 SALVAGE_ROWS = 100_000

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 
 from bitville_apm import limits
 from bitville_apm.cells import SUMS, Columns
-from bitville_apm.store.sqlite import blocks, files
+from bitville_apm.store.sqlite import blocks, files, ranks
 from bitville_apm.store.sqlite.blocks import EMPTY, Block
 from tests.store.make import NOON, frame
 from tests.store.test_sqlite_contract import sqlite_in
@@ -189,3 +189,35 @@ def test_files_of_version_1(tmp_path: Path) -> None:
         files.remove_day(tmp_path, files.day_of(NOON))
         assert opened.top(start=asked[1][0], end=asked[1][1]) == before[1]
         assert [row.requests for row in before[1]] == [30, 30 * 70_002]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(2, 400), tables), max_size=5))
+def test_ranks_add_up(parts: list[tuple[int, dict[int, Columns]]]) -> None:
+    """P9: loads and wall times by ranks are those of the blocks, to the microsecond, wherever the blocks begin."""
+    for which in (ranks.LOADS, ranks.WALLS):
+        total, expected = ranks.Sum(which), dict[int, float]()
+        for first, table in parts:
+            wide = {value: Columns(requests=1, cpu_us=value) for value in range(first, first + ranks._LEAST_VALUES)}
+            block = blocks.added(blocks.added(EMPTY, wide, other), table, other)
+            packed = ranks.packed(block)
+            if packed is None:
+                total.add_block(block)
+            else:
+                total.add(packed)
+            for value, us in ranks.weights(block, which).items():
+                expected[value] = expected.get(value, 0) + us
+        found = total.found()
+        for value, us in expected.items():
+            assert found.get(value, 0) == pytest.approx(us, abs=2 * len(parts))
+        assert found.keys() <= expected.keys()
+
+
+def test_damaged_ranks_are_an_error() -> None:
+    """Faults 16: ranks that end too early are an error, not smaller ones."""
+    block = blocks.added(EMPTY, {value: Columns(requests=1, wall_us=5) for value in range(2, 90)}, other)
+    packed = ranks.packed(block)
+    assert packed is not None
+    for end in (0, 4, 9, len(packed) // 2, len(packed) - 1):
+        with pytest.raises((ValueError, struct.error)):
+            ranks.Sum(ranks.WALLS).add(packed[:end])

@@ -2,7 +2,8 @@
 
 -- Minutes and hours, added up: what frames counted, and the records that no frame counts. One row for all values of
 -- a dimension that one host had in one span, packed as `blocks.py` says. `span`: 1 or 60 minutes; `at`: unix time / 60
--- of its begin. Both are written in the same transactions.
+-- of its begin. Both are written in the same transactions. `ranks` of hours: what values are ranked by, as `ranks.py`
+-- says; NULL where the body is as quickly read.
 CREATE TABLE block (
     row       INTEGER PRIMARY KEY,
     project   INTEGER NOT NULL,
@@ -10,6 +11,7 @@ CREATE TABLE block (
     span      INTEGER NOT NULL,
     at        INTEGER NOT NULL,
     host      INTEGER NOT NULL,
+    ranks     BLOB,
     body      BLOB    NOT NULL,
     UNIQUE (project, dimension, span, at, host)
 );

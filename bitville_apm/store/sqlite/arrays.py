@@ -14,10 +14,16 @@ KINDS = "bhiq"
 WIDTHS = {kind: array.array(kind).itemsize for kind in KINDS}
 
 
-def kind_of(numbers: Sequence[int]) -> str:
-    """The narrowest type for some integers of 64 bits."""
-    low, high = min(numbers, default=0), max(numbers, default=0)
-    return next(kind for kind in KINDS if -(1 << (8 * WIDTHS[kind] - 1)) <= low and high < 1 << (8 * WIDTHS[kind] - 1))
+def narrowest(numbers: Sequence[int]) -> array.array[int]:
+    """Some integers of 64 bits as an array. Raises `OverflowError` beyond that, `TypeError` for what is no integer."""
+    high = max(numbers, default=0)
+    for kind in KINDS:
+        if high < 1 << (8 * WIDTHS[kind] - 1):
+            try:
+                return array.array(kind, numbers)
+            except OverflowError:  # a negative one
+                continue
+    raise OverflowError
 
 
 def split(data: bytes, width: int) -> bytes:

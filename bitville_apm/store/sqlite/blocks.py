@@ -91,9 +91,9 @@ class Block:
                 column = [round(seconds * 1e6) for seconds in column]
             if planes and name in _STEPS:
                 column = [b - a for a, b in itertools.pairwise((0, *column))]
-            kind, data = _integers(column)
-            kinds += kind
-            parts.append(arrays.split(data, arrays.WIDTHS[kind]) if planes else data)
+            made = _array(column)
+            kinds += made.typecode
+            parts.append(arrays.split(made.tobytes(), made.itemsize) if planes else made.tobytes())
         head = _HEAD.pack(_PLANES if planes else _IN_PLACE, len(self.values), len(self.buckets), kinds.encode())
         return head + b"".join(parts)
 
@@ -129,14 +129,11 @@ def integer(number: float) -> int:
     return max(limits.INTEGER_MIN, min(int(number), limits.INTEGER_MAX))
 
 
-def _integers(column: Sequence[Any]) -> tuple[str, bytes]:
+def _array(column: Sequence[Any]) -> array.array[int]:
     try:
-        kind = arrays.kind_of(column)
-        return kind, array.array(kind, column).tobytes()
-    except (StopIteration, TypeError):  # larger than that, or a frame's 1.5 where a count belongs
-        column = [integer(number) for number in column]
-        kind = arrays.kind_of(column)
-        return kind, array.array(kind, column).tobytes()
+        return arrays.narrowest(column)
+    except (OverflowError, TypeError):  # larger than that, or a frame's 1.5 where a count belongs
+        return arrays.narrowest([integer(number) for number in column])
 
 
 Other = Callable[[], int]
@@ -165,7 +162,7 @@ class _Growing:
     def __init__(self, held: Block, cells: Mapping[int, Columns], other: Other | None) -> None:
         self._held = held
         self._values = list(held.values)
-        self._rows = {value: row for row, value in enumerate(self._values)}
+        self._rows = dict(zip(self._values, range(len(self._values)), strict=True))
         self._other = other
         for value in cells:
             if value not in self._rows and (other is None or len(self._values) < limits.BLOCK_VALUES):
@@ -242,12 +239,12 @@ class _Growing:
         columns = self._columns
         if without_empty:
             order = [row for row in order if any(columns[name][row] not in (0, _EMPTY[name]) for name in SUMS)]
-        if without_empty or any(a > b for a, b in itertools.pairwise(self._values)):
+        if without_empty or self._values != sorted(self._values):
             order = sorted(order, key=self._values.__getitem__)
             columns = {name: [column[row] for row in order] for name, column in columns.items()}
         return Block(
             [self._values[row] for row in order],
-            {name: column for name, column in columns.items() if any(x != _EMPTY[name] for x in column)},
+            {name: column for name, column in columns.items() if column.count(_EMPTY[name]) < len(column)},
             *self._pairs(order),
         )
 
@@ -258,15 +255,16 @@ class _Growing:
         held = self._held
         if not held.ends and not self._histograms:
             return ends, buckets, counts
+        held_ends, held_buckets, held_counts = [0, *held.ends], list(held.buckets), list(held.counts)
         for row in order:
             histogram = self._histograms.get(row)
             if histogram is not None:
                 pairs = [(i, min(n, limits.HISTOGRAM_COUNT)) for i, n in sorted(histogram.items()) if n > 0]
                 buckets += [i for i, _ in pairs]
                 counts += [n for _, n in pairs]
-            elif held.ends and row < len(held.values):
-                start, end = held.ends[row - 1] if row else 0, held.ends[row]
-                buckets += held.buckets[start:end]
-                counts += held.counts[start:end]
+            elif row < len(held_ends) - 1:
+                start, end = held_ends[row], held_ends[row + 1]
+                buckets += held_buckets[start:end]
+                counts += held_counts[start:end]
             ends.append(len(buckets))
         return ends, buckets, counts

@@ -295,12 +295,15 @@ class Day:
     def _roll(self, project: int, host: int, minute: int, cells: Iterable[tuple[str, str, Columns]]) -> None:
         """Add cells to those of this commit."""
         tables: dict[str, dict[int, Columns]] = {}
+        known = self._names.get
         for dimension, value, columns in cells:
             table = tables.get(dimension)
             if table is None:
                 place = (project, self._name(dimension), minute, host)
                 table = tables[dimension] = self._cells.setdefault(place, {})
-            number = self._name(value)
+            number = known(value)
+            if number is None:
+                number = self._name(value)
             held = table.get(number)
             if held is None:
                 held = table[number] = Columns()

@@ -12,7 +12,7 @@ import attrs
 from bitville_apm import limits
 from bitville_apm.store.interface import Spike
 from bitville_apm.store.sqlite import spikes
-from bitville_apm.store.sqlite.files import StoreError, open_writer
+from bitville_apm.store.sqlite.files import StoreError, is_damage, open_writer
 
 
 @attrs.define(eq=False)
@@ -32,7 +32,8 @@ class Main:
         try:
             db = open_writer(path, "main")
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"{path} cannot be used: {getattr(error, 'strerror', None) or error}") from None
+            what = "; start the collector, it saves what can be read" if is_damage(error) else ""
+            raise StoreError(f"{path} cannot be used: {getattr(error, 'strerror', None) or error}{what}") from None
         db.row_factory = sqlite3.Row
         return cls(path, db)
 

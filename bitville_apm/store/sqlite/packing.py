@@ -113,8 +113,8 @@ def _is_histogram(value: list[Any]) -> bool:
 
 def _planes(numbers: Sequence[int]) -> tuple[str, bytes]:
     """The narrowest array that holds some integers of 64 bits, byte plane after byte plane."""
-    kind = arrays.kind_of(numbers)
-    return kind, arrays.split(array.array(kind, numbers).tobytes(), arrays.WIDTHS[kind])
+    made = arrays.narrowest(numbers)
+    return made.typecode, arrays.split(made.tobytes(), made.itemsize)
 
 
 class _Arrays:

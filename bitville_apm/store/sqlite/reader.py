@@ -105,15 +105,21 @@ class Reader:
             tasks[value] = tasks.get(value, 0.0) + us
         wanted = tops.candidates(tasks, limit)
         if wanted is None:
-            walls: dict[str, float] = {}
-            for value, us in self._each_roll(projects, asked, asked.walls):
-                walls[value] = walls.get(value, 0.0) + us
+            walls = self._walls(projects, asked, every=False)
+            if len(walls) < limit:
+                walls = self._walls(projects, asked, every=True)
             wanted = tops.ranked(tasks, walls)[:limit]
         totals = {value: tops.Total() for value in wanted}
         for value, total in self._each_roll(projects, asked, lambda file: asked.totals(file, wanted)):
             totals[value].add(total)
         best = sorted(totals, key=lambda value: (*(-us for us in totals[value].rank), value))
         return [totals[value].row(value) for value in best[:limit]]
+
+    def _walls(self, projects: Projects, asked: tops.Asked, every: bool) -> dict[str, float]:
+        walls: dict[str, float] = {}
+        for value, us in self._each_roll(projects, asked, lambda file: asked.walls(file, every)):
+            walls[value] = walls.get(value, 0.0) + us
+        return walls
 
     def series(
         self, projects: Projects, dimension: str, value: str | None, start: float, end: float, host: str | None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from operator import itemgetter
 
 from bitville_apm.cells import Columns
-from bitville_apm.store.sqlite import blocks
+from bitville_apm.store.sqlite import blocks, ranks
 from bitville_apm.store.sqlite.blocks import HOUR, MINUTE, Block, Other
 from bitville_apm.store.sqlite.compressing import Bodies
 
@@ -21,7 +21,8 @@ Cells = Mapping[Place, Mapping[int, Columns]]
 """What there is to add, by the number of each value."""
 
 _SELECT = "SELECT row, body FROM block WHERE project = ? AND dimension = ? AND span = ? AND at = ? AND host = ?"
-_INSERT = "INSERT INTO block (project, dimension, span, at, host, body) VALUES (?,?,?,?,?,?)"
+_UPDATE = "UPDATE block SET ranks = ?, body = ? WHERE row = ?"
+_INSERT = "INSERT INTO block (project, dimension, span, at, host, ranks, body) VALUES (?,?,?,?,?,?,?)"
 _Change = Callable[[Block, Mapping[int, Columns], Other], Block]
 
 
@@ -61,9 +62,11 @@ def _change(db: sqlite3.Connection, bodies: Bodies, cells: Cells, change: _Chang
             row = db.execute(_SELECT, key).fetchone()
             block = change(blocks.EMPTY if row is None else Block.of(bodies.decompress(row[1])), table, other)
             body = bodies.compress_plain(block.packed(planes=span == MINUTE))
+            plain = ranks.packed(block) if span == HOUR else None
+            ranked = bodies.compress_plain(plain) if plain is not None else None
             if row is not None and not block.values:
                 db.execute("DELETE FROM block WHERE row = ?", (row[0],))
             elif row is not None:
-                db.execute("UPDATE block SET body = ? WHERE row = ?", (body, row[0]))
+                db.execute(_UPDATE, (ranked, body, row[0]))
             elif block.values:
-                db.execute(_INSERT, (*key, body))
+                db.execute(_INSERT, (*key, ranked, body))

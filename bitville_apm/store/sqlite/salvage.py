@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from bitville_apm import cells, limits, reading, requests
 from bitville_apm.store.interface import Arrival
-from bitville_apm.store.sqlite import packing
+from bitville_apm.store.sqlite import packing, readable, rescue
 from bitville_apm.store.sqlite.compressing import Bodies
 from bitville_apm.store.sqlite.day import Mark
 from bitville_apm.store.sqlite.files import SQL_ERRORS, day_path, number_of, open_reader, open_writer
@@ -51,7 +51,7 @@ class Salvage:
         with contextlib.closing(open_writer(self.directory / "main.db", "main")) as main:
             done = {file for (file,) in main.execute("SELECT file FROM damage")}
             for path in sorted(self.directory.glob("damaged-*.db")):
-                if path.name in done:
+                if path.name in done or rescue.is_main(path):
                     continue
                 day = datetime.datetime.strptime(path.name[8:16], "%Y%m%d").date()  # noqa: DTZ007 - a day
                 saved, lost = self._salvage(path, day, main)
@@ -144,36 +144,11 @@ class _File:
                 self.marks = [(names[project], *mark) for project, *mark in rows if project in names]
 
     def _rows(self, db: sqlite3.Connection, table: str, key: str, columns: str) -> Iterator[tuple[Any, ...]]:
-        """The rows that can be read. Where a page cannot, every row in it is tried by itself."""
-        after, last = 0, self._last(db, table, key)
-        while True:
-            question = f"SELECT {key}, {columns} FROM {table} WHERE {key} > ? ORDER BY {key}"  # noqa: S608
-            try:
-                for row in db.execute(question, (after,)):
-                    after = row[0]
-                    yield row
-                return
-            except SQL_ERRORS:
-                one = f"SELECT {key}, {columns} FROM {table} WHERE {key} = ?"  # noqa: S608
-                for number in range(after + 1, last + 1):
-                    after = number
-                    try:
-                        found = db.execute(one, (number,)).fetchone()
-                    except SQL_ERRORS:
-                        self.lost += 1
-                        continue
-                    if found is not None:
-                        yield found
-                        break  # on from here in one go: each round gets at least one row further
-                else:
-                    return
+        like = ("payload",) if table == "request" else ()
+        return readable.rows(db, table, key, columns, self._lose, like)
 
-    def _last(self, db: sqlite3.Connection, table: str, key: str) -> int:
-        """The highest row there may be; where nothing tells, as many as are tried in vain."""
-        for question in (table, "payload") if table == "request" else (table,):
-            with contextlib.suppress(*SQL_ERRORS):
-                return int(db.execute(f"SELECT max({key}) FROM {question}").fetchone()[0] or 0)  # noqa: S608
-        return limits.SALVAGE_ROWS
+    def _lose(self) -> None:
+        self.lost += 1
 
 
 def _arrival(db: sqlite3.Connection, row: tuple[Any, ...], names: dict[int, str], bodies: Bodies) -> Arrival:
@@ -209,6 +184,9 @@ def told(directory: Path) -> list[str]:
     said = []
     for path in sorted(directory.glob("damaged-*.db")):
         saved, lost = known.pop(path.name, (None, None))
+        if rescue.is_main(path):
+            said.append(rescue.told(path.name, saved or 0, lost or 0))
+            continue
         day = f"{path.name[8:12]}-{path.name[12:14]}-{path.name[14:16]}"
         what = "what can be read is being stored again" if saved is None else f"{saved} came back, {lost} are lost"
         what = "nothing in it could be read, all are lost" if lost == _ALL else what

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
@@ -34,10 +35,10 @@ from bitville_apm.store.interface import (
     Stored,
     TopRow,
 )
-from bitville_apm.store.sqlite import backup
+from bitville_apm.store.sqlite import backup, rescue
 from bitville_apm.store.sqlite.compressing import Teacher
 from bitville_apm.store.sqlite.days import DayFiles
-from bitville_apm.store.sqlite.files import bring_days_up_to_date, days_in, size_of
+from bitville_apm.store.sqlite.files import bring_days_up_to_date, day_of, days_in, is_damage, size_of
 from bitville_apm.store.sqlite.keeping import Keeper
 from bitville_apm.store.sqlite.main import Main
 from bitville_apm.store.sqlite.reader import Reader
@@ -68,6 +69,7 @@ class SqliteStore:
     _threads: ThreadPool
     _main_thread: ThreadPool
     _keeping_thread: ThreadPool
+    _main_damage: str | None = None
 
     @classmethod
     def open(
@@ -77,6 +79,7 @@ class SqliteStore:
 
         Raises `StoreError` with one line that says what to do.
         """
+        rescue.rescue(directory, day_of(reactor.seconds()))
         main = Main.open(directory)
         bring_days_up_to_date(directory)
         reader = Reader(directory)
@@ -247,6 +250,10 @@ class SqliteStore:
         problems = [f"day {date} cannot be read: {why}" for date, why in self._reader.damaged.items()]
         if self._writer.problem is not None:
             problems.append(f"the last batch was not stored: {self._writer.problem}")
+        if self._main_damage is not None:
+            problems.append(
+                f"main.db is damaged ({self._main_damage}): restart the collector, it saves what can be read"
+            )
         problems += told(self.directory)
         days: list[dict[str, Any]] = []
         for date, path in days_in(self.directory).items():
@@ -328,4 +335,9 @@ class SqliteStore:
 
     def _keep(self, action: Callable[..., T], *arguments: object) -> Deferred[T]:
         answer: Deferred[T] = deferToThreadPool(self.reactor, self._main_thread, action, *arguments)
-        return answer
+        return answer.addErrback(self._note_damage)
+
+    def _note_damage(self, failure: Failure) -> Failure:
+        if failure.value is not None and is_damage(failure.value):
+            self._main_damage = str(failure.value)
+        return failure

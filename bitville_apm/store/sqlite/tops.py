@@ -9,28 +9,29 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
 from bitville_apm import limits
 from bitville_apm.cells import SUMS, added, percentile
 from bitville_apm.store.interface import TopRow
-from bitville_apm.store.sqlite.blocks import HOUR, MINUTE, REAL, Block
+from bitville_apm.store.sqlite.blocks import HOUR, MINUTE, Block
 from bitville_apm.store.sqlite.compressing import Bodies
+from bitville_apm.store.sqlite.ranks import LOADS, WALLS, Sum
 
 T = TypeVar("T")
 _CHUNK = 500
 """Names looked up at once."""
 _TIES = 10
 """Values as heavy as the last of an answer, up to which all are added up, to see which of them comes first."""
-_LOADS = ("cpu_us", "queue_us", "blocked_s")
+_RANKS = "ranks"
 _IN_DAY = (
-    "SELECT at, body FROM block WHERE project = ? AND dimension = ? AND span = ? AND at >= ? AND at < ?"
+    "SELECT at, {columns} FROM block WHERE project = ? AND dimension = ? AND span = ? AND at >= ? AND at < ?"
     " AND (?6 IS NULL OR host = ?6)"
 )
 _CLOSED = (
-    "SELECT at, body FROM block WHERE project = ? AND dimension = ? AND day = ? AND at >= ? AND at < ?"
+    "SELECT at, {columns} FROM block WHERE project = ? AND dimension = ? AND day = ? AND at >= ? AND at < ?"
     " AND (?6 IS NULL OR host = ?6)"
 )
 
@@ -173,26 +174,20 @@ class Asked:
 
     def loads(self, file: File) -> Iterator[tuple[str, float]]:
         """Microseconds of tasks of each value that has any."""
-        return self._weights(file, _LOADS, every=False)
+        return self._weights(file, Sum(LOADS), _RANKS)
 
-    def walls(self, file: File) -> Iterator[tuple[str, float]]:
-        """Microseconds of wall time of every value."""
-        return self._weights(file, ("wall_us",), every=True)
+    def walls(self, file: File, every: bool) -> Iterator[tuple[str, float]]:
+        """Microseconds of wall time of each value that has any, or of every value."""
+        return self._weights(file, Sum(WALLS), "NULL" if every else _RANKS)
 
-    def _weights(self, file: File, columns: Sequence[str], every: bool) -> Iterator[tuple[str, float]]:
-        weights: dict[int, float] = {}
-        known = weights.get
-        for _, block in self._blocks(file, self._spans()):
-            there = [name for name in columns if name in block.columns]
-            for name in there:
-                column = block.columns[name]
-                if name in REAL:
-                    column = [1e6 * seconds for seconds in column]
-                for value, more in zip(block.values, column, strict=True):
-                    weights[value] = known(value, 0) + more
-            if every and not there:
-                weights.update((value, 0) for value in block.values if value not in weights)
-        return zip(file.texts(weights), weights.values(), strict=True)
+    def _weights(self, file: File, total: Sum, ranks: str) -> Iterator[tuple[str, float]]:
+        for _, ranked, body in self._rows(file, self._spans(), f"{ranks}, CASE WHEN {ranks} IS NULL THEN body END"):
+            if ranked is not None:
+                total.add(file.bodies.decompress(ranked))
+            else:
+                total.add_block(Block.of(file.bodies.decompress(body)))
+        sums = total.found()
+        return zip(file.texts(sums), sums.values(), strict=True)
 
     def totals(self, file: File, wanted: Iterable[str]) -> Iterator[tuple[str, Total]]:
         """The columns of some values: everything else is not even looked at."""
@@ -230,7 +225,13 @@ class Asked:
         return [(HOUR, first, behind), (MINUTE, self.first, first), (MINUTE, behind, self.behind)]
 
     def _blocks(self, file: File, spans: Sequence[tuple[int, int, int]]) -> Iterator[tuple[int, Block]]:
-        """The blocks of some spans; of a closed day there are hours only, and those wholly in the range count."""
+        for at, body in self._rows(file, spans, "body"):
+            yield at, Block.of(file.bodies.decompress(body))
+
+    def _rows(self, file: File, spans: Sequence[tuple[int, int, int]], columns: str) -> Iterator[tuple[Any, ...]]:
+        """`at` and columns of some spans' blocks; of a closed day there are hours only, and those wholly in the range
+        count.
+        """
         names = file.numbers([self.dimension] if self.host is None else [self.dimension, self.host])
         if self.dimension not in names or (self.host is not None and self.host not in names):
             return
@@ -240,12 +241,13 @@ class Asked:
             asked = [(_IN_DAY, *span) for span in spans]
         else:
             asked = [(_CLOSED, file.closed, -(-self.first // HOUR) * HOUR, self.behind // HOUR * HOUR)]
+            columns = columns.replace(_RANKS, "NULL")
         for question, which, first, behind in asked:
             if first < behind:
                 place = (file.project, names[self.dimension], which, first, behind, host)
-                for at, body in file.db.execute(question, place):
+                for row in file.db.execute(question.format(columns=columns), place):
                     file.check()
-                    yield at, Block.of(file.bodies.decompress(body))
+                    yield row
 
 
 def candidates(loads: Mapping[str, float], limit: int) -> list[str] | None:

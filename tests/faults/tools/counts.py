@@ -14,6 +14,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "1 kills": (50, 1000),
     "2 points": (60, 0),
     "3 kills": (20, 300),
+    "4 rounds": (0, 300),
     "5 cuts": (50, 1000),
     "7 seconds": (0, 60),
     "8 backlog MiB": (0, 1024),
