@@ -9,6 +9,13 @@ final class Campaign
 {
     public static function personal_offers(float $ms): int
     {
-        return Trouble::compute($ms);
+        $score = 1;
+        $end = Trouble::cpu_ms() + $ms;
+        while (Trouble::cpu_ms() < $end) {
+            for ($i = 0; $i < 50000; $i++) {
+                $score = ($score * 1103515245 + 12345) & 0x7fffffff;
+            }
+        }
+        return $score;
     }
 }

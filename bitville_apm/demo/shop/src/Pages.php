@@ -122,11 +122,19 @@ final class Pages
         Html::page('Log in', $right ? '<p>Welcome back.</p>' : '<p>That was not it.</p>');
     }
 
-    /** The page of the bookkeeper: `?months=2`, and nothing keeps him from asking for two hundred. */
+    /** The page of the bookkeeper: `?months=2`, and nothing keeps him from asking for everything, `?detail=full`. */
     public function report(): void
     {
+        $reports = new Reports($this->pdo);
+        if (($_GET['detail'] ?? '') === 'full') {
+            for ($times = max(1, (int) ($_GET['times'] ?? 1)); $times > 0; $times--) {
+                $rows[] = array_map('strval', $reports->affinity());
+            }
+            Html::page('Affinity', Html::table($rows ?? []));
+            return;
+        }
         $rows = [];
-        foreach ((new Reports($this->pdo))->months((int) ($_GET['months'] ?? self::REPORT_MONTHS)) as $month) {
+        foreach ($reports->months((int) ($_GET['months'] ?? self::REPORT_MONTHS)) as $month) {
             $rows[] = [(string) $month['month'], (string) $month['customers'], (string) round((float) $month['mean'], 2)];
         }
         Html::page('Report', Html::table($rows));

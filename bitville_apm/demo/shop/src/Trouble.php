@@ -38,20 +38,8 @@ final class Trouble
         return self::$met[$kind] ?? null;
     }
 
-    /** Computes until so many milliseconds of CPU are used: a busy machine makes it longer, not cheaper. */
-    public static function compute(float $ms): int
-    {
-        $number = 1;
-        $start = self::cpu_ms();
-        while (self::cpu_ms() - $start < $ms) {
-            for ($i = 0; $i < 20000; $i++) {
-                $number = ($number * 1103515245 + 12345) & 0x7fffffff;
-            }
-        }
-        return $number;
-    }
-
-    private static function cpu_ms(): float
+    /** The CPU this process has used: a trouble costs so much of it, however busy the machine is. */
+    public static function cpu_ms(): float
     {
         $used = getrusage();
         return ($used['ru_utime.tv_sec'] + $used['ru_stime.tv_sec']) * 1e3
