@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV ?= venv
 BIN = $(VENV)/bin
 
-.PHONY: help run test full lint bench faults clean system requirements
+.PHONY: help run test full lint bench faults lab clean system requirements
 
 help:
 	@echo "make run     install into ./$(VENV) and start collector, agent and a demo shop; Ctrl-C stops everything"
 	@echo "make test    everything the tests need, and the tests (as root on Debian system packages too)"
 	@echo "make full    also the tests that take long"
 	@echo "make faults  the fault scenarios at full count, an hour or more (as root; docs/faults.md)"
+	@echo "make lab     real trouble on a real stack, and whether the product says what it was (as root; docs/lab.md)"
 	@echo "make bench   the figures, one script each"
 	@echo "make lint    ruff and mypy"
 	@echo "make clean   what the above left behind (not the demo's data)"
@@ -44,6 +45,9 @@ full: system $(VENV)/dev-stamp
 
 faults: system $(VENV)/dev-stamp
 	$(BIN)/python -m pytest -s tests/faults $(ARGS)
+
+lab: system $(VENV)/dev-stamp
+	$(BIN)/python -m tests.lab.live $(ARGS)
 
 bench: $(VENV)/dev-stamp
 	@for script in benchmarks/p[0-9]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

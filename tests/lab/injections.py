@@ -71,8 +71,8 @@ def _endpoint(page: str) -> tuple[str, str]:
 
 
 def _cost_ms(chance: random.Random, page: str) -> float:
-    """What each visit costs more so that the page makes 2.5 to 4 load units."""
-    return 1000 * chance.uniform(2.5, 4.0) / RATES[page]
+    """What each visit costs more, so that the page alone asks for about as much CPU as there is."""
+    return 1000 * (os.cpu_count() or 1) * chance.uniform(0.9, 1.3) / RATES[page]
 
 
 def _burner(stack: Stack, chance: random.Random, seconds: float) -> Injection:
@@ -245,7 +245,9 @@ def _killer(stack: Stack, _chance: random.Random, _seconds: float) -> Injection:
 def _stampede(stack: Stack, _chance: random.Random, seconds: float) -> Injection:
     switch = {"until": time.time() + seconds + 5}
     right = [("statement", r"^SELECT c\.slug, c\.name, count"), ("function", r"Catalogue::(menu|rows)|Cache::remember")]
-    return Injection("menu", Truth(["load"], right, ["stampede"]), lambda: switched(stack.shop.data, {"stampede": switch}))
+    return Injection(
+        "menu", Truth(["load"], right, ["stampede"]), lambda: switched(stack.shop.data, {"stampede": switch})
+    )
 
 
 def _saturated(stack: Stack, chance: random.Random, _seconds: float) -> Injection:
@@ -273,7 +275,9 @@ def _database(stack: Stack, chance: random.Random, _seconds: float) -> Injection
     again = ["sh", "-c", 'while :; do "$@"; done', "sh", *stack.psql("reports", sql)]
     commands = [again] * chance.randint(3, 4)
     right = [("statement", r"^SELECT count\(\*\), avg\(abs")]
-    return Injection("a report beside PHP", Truth(["load"], right, ["traffic", "regression"]), lambda: _beside(commands))
+    return Injection(
+        "a report beside PHP", Truth(["load"], right, ["traffic", "regression"]), lambda: _beside(commands)
+    )
 
 
 def _quiet(_stack: Stack, _chance: random.Random, _seconds: float) -> Injection:

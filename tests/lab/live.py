@@ -43,7 +43,7 @@ SETTLE_S = 16.0
 BASELINE_S = 600.0
 """The baseline is the quiet part of so long before; the product itself looks back an hour."""
 FRAME_S = 10.0
-THREADS = 96
+THREADS = 64
 ROUNDS = 4
 
 
@@ -138,9 +138,11 @@ class Lab:
     def _explained(self, plan: Plan, start: float, end: float) -> Mapping[str, Any]:
         """The report of the window by hand; its frames are kept, so that a miss can be looked into."""
         frames = self._frames(start - BASELINE_S, end)
-        spike = [frame for frame in frames if frame.at >= start - FRAME_S / 2 and frame.at + FRAME_S <= end + FRAME_S / 2]
+        spike = [
+            frame for frame in frames if frame.at >= start - FRAME_S / 2 and frame.at + FRAME_S <= end + FRAME_S / 2
+        ]
         calm = [frame for frame in frames if any(a <= frame.at and frame.at + FRAME_S <= b for a, b in self.quiet)]
-        report: Mapping[str, Any] = msgspec.to_builtins(explain(spike, calm))
+        report: Mapping[str, Any] = msgspec.to_builtins(explain(spike, calm, onset=start, end=end))
         name = f"{plan.kind}-{self.seed}-{plan.round}.json"
         dump = {"report": report, "spike": msgspec.to_builtins(spike), "baseline": msgspec.to_builtins(calm)}
         (self.dumps / name).write_bytes(msgspec.json.encode(dump))
@@ -168,7 +170,8 @@ def _pause(seconds: float, why: str = "") -> None:
 
 def say(text: str) -> None:
     """Print at once."""
-    print(text, flush=True)
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def kept(file: Path) -> Iterator[Result]:
@@ -196,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kinds = asked.classes.split(",")
     unknown = [kind for kind in kinds if kind not in CLASSES]
     if unknown:
-        print(f"no such class: {', '.join(unknown)}; there are {', '.join(CLASSES)}", file=sys.stderr)
+        sys.stderr.write(f"no such class: {', '.join(unknown)}; there are {', '.join(CLASSES)}" + "\n")
         return 2
     dumps = asked.out / "frames"
     dumps.mkdir(parents=True, exist_ok=True)
@@ -226,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     visitors.stop()
                 say(json.dumps({"visits": attrs.asdict(visitors.counts, filter=lambda a, _: a.name[0] != "_")}))
         except NoStack as error:
-            print(f"the lab cannot run: {error}", file=sys.stderr)
+            sys.stderr.write(f"the lab cannot run: {error}" + "\n")
             return 1
     table = f"{what}\n\n{told(results)}\n"
     (asked.out / "table.md").write_text(table)

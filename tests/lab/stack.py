@@ -142,16 +142,15 @@ def running(state: Path, agent_settings: str = "", workers: int = WORKERS) -> It
         yield _started(place, children, stack, agent_settings, workers)
 
 
-def _started(
-    place: Place, children: Children, stack: contextlib.ExitStack, agent_settings: str, workers: int
-) -> Stack:
+def _started(place: Place, children: Children, stack: contextlib.ExitStack, agent_settings: str, workers: int) -> Stack:
     children.clear_leftovers()
     place.clear_sockets()
     port = _postgres(place, children)
     web, health = free_port(18443), free_port(19191)
     place.write_settings(web, health)
     with place.agent_ini.open("a") as ini:
-        ini.write(f"[postgres main]\ndsn = host={place.home}/pg port={port} dbname=shop user=bitville\n")
+        if "NOPG" not in os.environ:
+            ini.write(f"[postgres main]\ndsn = host={place.home}/pg port={port} dbname=shop user=bitville\n")
         ini.write(agent_settings)
     for name, service, ini_file, where, path in (
         ("collector", "bitville-collector", place.collector_ini, web, "/ready"),
@@ -168,7 +167,9 @@ def _started(
     if not shop.php.is_fpm:
         raise NoStack("there is no php-fpm")
     shop.prepare()
-    fill = "foreach (glob(getenv('SRC') . '/*.php') as $f) require_once $f; Shop\\Database::fill(Shop\\Database::open());"
+    fill = (
+        "foreach (glob(getenv('SRC') . '/*.php') as $f) require_once $f; Shop\\Database::fill(Shop\\Database::open());"
+    )
     filling = {**shop.environment(), "SRC": str(SHOP / "src")}
     job = shop.job()
     if job is None:
@@ -203,7 +204,16 @@ def _postgres(place: Place, children: Children) -> int:
         subprocess.run([*as_postgres, *command], check=True, capture_output=True)
     port = free_port(15432)
     settings = [word for name, value in POSTGRES_SETTINGS.items() for word in ("-c", f"{name}={value}")]
-    server = [str(POSTGRES / "postgres"), "-D", str(directory), "-k", str(place.home / "pg"), "-p", str(port), *settings]
+    server = [
+        str(POSTGRES / "postgres"),
+        "-D",
+        str(directory),
+        "-k",
+        str(place.home / "pg"),
+        "-p",
+        str(port),
+        *settings,
+    ]
     # Not through runuser, which would stand between: the server itself is told to stop.
     user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
     child = children.start("postgres", [*user, *server], {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"})

@@ -11,9 +11,9 @@ from msgspec import Struct
 class Result(Struct, frozen=True, kw_only=True):
     """What became of one injection.
 
-    `place`, `kind_right`, `mechanism` and `said` are of the window explained by hand; `detected`, `delay` (seconds from
-    the beginning of the injection to the opening of the spike), `own_place` and `own_said` of the spike that the product
-    found by itself. `rise` is load units.
+    `place`, `kind_right`, `mechanism` and `said` are of the window explained by hand; `detected`, `delay` (seconds
+    from the beginning of the injection to the opening of the spike), `own_place` and `own_said` of the spike that the
+    product found by itself. `rise` is load units.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Result(Struct, frozen=True, kw_only=True):
 def told(results: Sequence[Result]) -> str:
     """A Markdown table, a line a class and one of all; then each miss with what was said instead."""
     lines = [
-        "| class | injections | right first | among three | kind | mechanism | spike seen | own report first | delay, median |",
+        "| class | injections | right first | among three | kind | mechanism | spike seen | own report first | delay |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for kind in sorted({result.kind for result in results}):
@@ -55,7 +55,7 @@ def told(results: Sequence[Result]) -> str:
     if misses:
         lines += ["", "Misses:", ""]
         lines += [
-            f"- {r.kind}, seed {r.seed}, round {r.round + 1}: {r.culprit}; place {r.place or '–'}, rise {r.rise:.1f}; "
+            f"- {r.kind}, seed {r.seed}, round {r.round + 1}: {r.culprit}; place {r.place or '-'}, rise {r.rise:.1f}; "
             f"said {r.said}"
             for r in misses
         ]
@@ -75,7 +75,7 @@ def _row(name: str, results: Sequence[Result]) -> str:
         _share(labelled),
         _share(result.detected for result in results),
         _share(own),
-        f"{statistics.median(delays):.0f} s" if delays else "–",
+        f"{statistics.median(delays):.0f} s" if delays else "-",
     )
     return f"| {' | '.join(columns)} |"
 
@@ -83,4 +83,4 @@ def _row(name: str, results: Sequence[Result]) -> str:
 def _share(right: Iterable[bool]) -> str:
     """How many of how many."""
     of = list(right)
-    return f"{sum(of)} of {len(of)}" if of else "–"
+    return f"{sum(of)} of {len(of)}" if of else "-"

@@ -16,8 +16,9 @@ FIRST = 3
 class Truth:
     """What a right report says.
 
-    `causes` are (dimension, pattern) pairs: a story with any of them in it is the right one. `mechanisms` are the labels
-    that tell what happened; `kind` is load, waiting or none. No causes: nothing was done, and nothing may be found.
+    `causes` are (dimension, pattern) pairs: a story with any of them in it is the right one. `mechanisms` are the
+    labels that tell what happened; `kinds` of load, waiting and none. No causes: nothing was done, and nothing may be
+    found.
     """
 
     kinds: Sequence[str]
@@ -37,7 +38,7 @@ class Truth:
 
 @attrs.frozen
 class Judged:
-    """What a report is worth. `place` is that of the right cause, from 1; None where it is not among the first three."""
+    """What a report is worth. `place` is that of the right cause, from 1; None: not among the first three."""
 
     place: int | None
     kind: bool
