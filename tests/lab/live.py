@@ -40,6 +40,9 @@ INJECT_S = (35.0, 50.0)
 QUIET_S = (35.0, 50.0)
 SETTLE_S = 16.0
 """The last frame's ten seconds, its sealing and its way to the collector; late frames too."""
+DRAIN_S = 60.0
+FEW = 4
+"""Visits open at once in a quiet time."""
 BASELINE_S = 600.0
 """The baseline is the quiet part of so long before; the product itself looks back an hour."""
 FRAME_S = 10.0
@@ -102,6 +105,7 @@ class Lab:
             _pause(seconds)
         end = time.time()
         calm = chance.uniform(*QUIET_S) * short
+        self._drain()
         _pause(SETTLE_S)
         result = self._judged(plan, injection, start, end)
         self.results.append(result)
@@ -110,6 +114,12 @@ class Lab:
         begun = time.time()
         _pause(calm)
         self.quiet.append((begun, time.time()))
+
+    def _drain(self) -> None:
+        """Wait until what has piled up is served: it belongs to no quiet time."""
+        deadline = time.time() + DRAIN_S
+        while self.stack.open_visits > FEW and time.time() < deadline:
+            time.sleep(0.5)
 
     def _judged(self, plan: Plan, injection: Injection, start: float, end: float) -> Result:
         report = self._explained(plan, start, end)

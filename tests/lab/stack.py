@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -84,6 +85,8 @@ class Stack:
     port: int
     postgres_port: int
     key: str
+    open_visits: int = attrs.field(default=0, init=False)
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     @property
     def data(self) -> Path:
@@ -92,6 +95,17 @@ class Stack:
 
     def ask(self, visit: Visit) -> tuple[int, bytes]:
         """Visit a page: its status and body. Raises `OSError`."""
+        self._open(1)
+        try:
+            return self._ask(visit)
+        finally:
+            self._open(-1)
+
+    def _open(self, change: int) -> None:
+        with self._lock:
+            self.open_visits += change
+
+    def _ask(self, visit: Visit) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=90)
         headers = {**visit.headers(), "X-Forwarded-For": visit.client}
         body = None
