@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -25,7 +26,7 @@ from bitville_apm.demo import cron, recorded, traffic, trouble, unrest
 from bitville_apm.demo.carrier import Carrier
 from bitville_apm.demo.children import Child, Children
 from bitville_apm.demo.interpreter import NoPhp, Php
-from bitville_apm.demo.place import Place
+from bitville_apm.demo.place import Place, default_state
 from bitville_apm.demo.shop import Shop
 from bitville_apm.demo.visits import Visit
 
@@ -162,8 +163,13 @@ class Demo:
             "           GET /orders/{id}       N+1: a query for every line of every order\n"
             "           GET /recommendations   burns CPU\n"
             f"troubles   {by_itself}\n"
-            f"           to have one now: {_command()} demo --trouble NAME, one of {', '.join(self._names())}"
+            f"           to have one now: {_command()} demo{self._where()} --trouble NAME\n"
+            f"           NAME one of {', '.join(self._names())}"
         )
+
+    def _where(self) -> str:
+        usual = self.place.state == default_state(os.environ)
+        return "" if usual else f" --state {shlex.quote(str(self.place.state))}"
 
     def _names(self) -> list[str]:
         return [] if self._unrest is None else self._unrest.names

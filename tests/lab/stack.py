@@ -163,8 +163,7 @@ def _started(place: Place, children: Children, stack: contextlib.ExitStack, agen
     web, health = free_port(18443), free_port(19191)
     place.write_settings(web, health)
     with place.agent_ini.open("a") as ini:
-        if "NOPG" not in os.environ:
-            ini.write(f"[postgres main]\ndsn = host={place.home}/pg port={port} dbname=shop user=bitville\n")
+        ini.write(f"[postgres main]\ndsn = host={place.home}/pg port={port} dbname=shop user=bitville\n")
         ini.write(agent_settings)
     for name, service, ini_file, where, path in (
         ("collector", "bitville-collector", place.collector_ini, web, "/ready"),
