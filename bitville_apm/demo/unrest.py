@@ -11,8 +11,8 @@ import attrs
 
 from bitville_apm.demo.trouble import SECONDS, TROUBLES, Scene
 
-FIRST_S = 180.0
-"""After so long there is something to compare it with."""
+FIRST_S = 360.0
+"""A spike opens when there are five minutes to compare it with."""
 EVERY_S = 600.0
 ASK_S = 5.0
 ASKED = "trouble"

@@ -35,7 +35,8 @@ from tests.lab.stack import NoStack, Stack, described, running
 from tests.lab.table import Result, told
 from tests.lab.truth import judge, opened, overlapping
 
-WARM_S = 60.0
+WARM_S = 330.0
+"""The product opens a spike once it has five minutes to compare it with."""
 INJECT_S = (35.0, 50.0)
 QUIET_S = (35.0, 50.0)
 SETTLE_S = 16.0
