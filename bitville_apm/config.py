@@ -6,6 +6,7 @@ Every key has its default here; `etc/*.ini` explains each. How files and environ
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -41,6 +42,45 @@ class LinkSection:
 
 
 @attrs.frozen
+class FpmStatus:
+    """Where a pool of php-fpm tells its status: a UNIX socket's path or an address and port, and `pm.status_path`.
+
+    `most` is its `pm.max_children`, where somebody has written it down.
+    """
+
+    address: str | tuple[str, int]
+    path: str
+    most: int | None = None
+
+    @property
+    def shown(self) -> str:
+        """As it is written."""
+        where = f"unix:{self.address}" if isinstance(self.address, str) else str(Address(*self.address))
+        return f"{where} {self.path}"
+
+
+def _fpm_status(text: str) -> tuple[FpmStatus, ...]:
+    return tuple(_one_fpm_status(entry) for entry in text.split(",")) if text else ()
+
+
+def _one_fpm_status(entry: str) -> FpmStatus:
+    where, path, most, *more = [*entry.split(), "", "", ""][:4]
+    address: str | tuple[str, int] = where.removeprefix("unix:")
+    if not where.startswith("unix:/"):
+        try:
+            found = ini.address(where)
+            address = (str(ipaddress.ip_address("127.0.0.1" if found.host == "localhost" else found.host)), found.port)
+        except ValueError:
+            address = ""
+    if not address or not path.startswith("/") or any(more) or (most and not most.isdecimal()):
+        raise ValueError(
+            "unix:PATH or ADDRESS:PORT, the pool's pm.status_path, and its pm.max_children if you like are wanted, "
+            "such as unix:/run/php/php8.2-fpm.sock /status 40"
+        )
+    return FpmStatus(address, path, int(most) if most else None)
+
+
+@attrs.frozen
 class PhpSection:
     """`[php]` or `[php NAME]`: one socket for the PHP processes of one project."""
 
@@ -52,6 +92,7 @@ class PhpSection:
     spool: Path | None = option(None, ini.optional_path)
     datagram: Path | None = option(None, ini.optional_path)
     udp: Address | None = option(None, ini.optional_own_address)
+    fpm_status: tuple[FpmStatus, ...] = option((), _fpm_status)
     key: str = option("", secret=True)
 
 

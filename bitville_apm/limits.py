@@ -502,6 +502,16 @@ EXEMPLAR_SLOWER = 1.5
 """How much slower than the slowest exemplar the next has to be: each costs as much as a hundred counted ones."""
 EXEMPLARS_PENDING = 1000
 """With more records than this waiting to be sent, no more exemplars are added to them."""
+# --- Pools of php-fpm (`fpm_status`) ----------------------------------------------------------------------
+FPM_ASK_S = 3.0
+"""Between two questions to a pool: three in each window."""
+FPM_ANSWER_S = 2.0
+"""A pool with a free child answers in a millisecond; after this none is free, or it hangs."""
+FPM_DEADLINE_S = 30.0
+"""A question that has waited this long in a pool's queue is given up, and asked again."""
+FPM_ANSWER_BYTES = 64 * KIB
+"""Longest answer: a status page without `full` has half a kilobyte."""
+
 # --- The host (wire.md 6) ---------------------------------------------------------------------------------
 HOST_TASKS = 20_000
 """Tasks looked at; beyond it, new ones have no name: what they use is `~short-lived`, and /health counts them."""

@@ -8,7 +8,7 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from bitville_apm.agent.datagrams import Datagrams
 from bitville_apm.agent.disk import Disk
 from bitville_apm.agent.eyes import Eyes
 from bitville_apm.agent.forward import Forward
+from bitville_apm.agent.fpm import FpmSource
 from bitville_apm.agent.handover import Handover, Holds
 from bitville_apm.agent.health import Health
 from bitville_apm.agent.host.host import Host
@@ -141,6 +142,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
             reading = Worker(reactor, f"spool {php.name}")
             workers.append(reading)
             spools.append(Spool(php.spool, php.group, pipeline, reading, reactor, source.in_flight.found))
+    pools = [pool for php in settings.php for pool in _pools(php, reactor, pipelines.of(php.key))]
     servers, lanes = _servers(settings, reactor, pipelines)
     workers += lanes
     # Sections above have made those they need; the host alone needs one, too.
@@ -154,7 +156,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         reactor=reactor,
         pipelines=made,
         php=sources,
-        sources=[looks, *servers],
+        sources=[looks, *pools, *servers],
         spools=spools,
         workers=[*pipelines.workers, *workers, beat, checker, looking],
         listen_health=_health_listener(settings, reactor, inherited.handed),
@@ -200,6 +202,13 @@ def _servers(settings: AgentConfig, reactor: Any, pipelines: Pipelines) -> tuple
     from bitville_apm.agent.postgres.tap import servers
 
     return servers(settings, reactor, pipelines.of)
+
+
+def _pools(php: PhpSection, reactor: Any, pipeline: Pipeline) -> Iterator[FpmSource]:
+    """The pools of a section that have a status page."""
+    for n, status in enumerate(php.fpm_status, 1):
+        name = f"fpm {php.name}" if n == 1 else f"fpm {php.name} {n}"
+        yield FpmSource(name, status, pipeline.sealing, reactor, time.time)
 
 
 def _datagrams(

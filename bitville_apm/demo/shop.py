@@ -15,7 +15,7 @@ from pathlib import Path
 
 import attrs
 
-from bitville_apm.demo import fastcgi
+from bitville_apm import fastcgi
 from bitville_apm.demo.interpreter import Php, quoted
 from bitville_apm.demo.releases import SHOP, Releases
 from bitville_apm.demo.visits import Visit

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitville_apm.demo import fastcgi
-from bitville_apm.demo.fastcgi import Answer, FastCgiError
+from bitville_apm import fastcgi
+from bitville_apm.fastcgi import Answer, FastCgiError
 
 
 def record(kind: int, content: bytes, padding: int = 0) -> bytes:
