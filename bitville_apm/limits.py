@@ -566,7 +566,12 @@ SIGMA_OF_MEDIAN = 0.1
 """A tenth of the level is never news."""
 CUSUM_SLACK = 1.0
 CUSUM_TRIGGER = 8.0
-"""Three seconds at four deviations, or sixteen at one and a half, open a spike."""
+CUSUM_STEP = 4.0
+CUSUM_MOST = 32.0
+"""Three seconds at four deviations, or sixteen at one and a half, open a spike; a single second never does."""
+ABOVE_LEAST = 3
+ABOVE_OF = 5
+"""Of the last five seconds three have to be above the floor: a burst of two is over before a load average moves."""
 FLOOR_LEAST = 1.5
 FLOOR_OF_CORES = 0.5
 """Fewer tasks than this above the usual are nobody's trouble."""

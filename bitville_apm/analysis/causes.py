@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+import attrs
+
 from bitville_apm import limits
 from bitville_apm.analysis import mechanism, rules
 from bitville_apm.analysis.mechanism import Evidence
@@ -13,12 +15,16 @@ from bitville_apm.analysis.score import Scored
 from bitville_apm.analysis.stories import Story
 
 _HALF = 0.5
+_QUARTER = 0.25
 
 
 def cause(story: Story, evidence: Evidence, php: Sequence[Evidence], waiting: bool, release: str | None) -> Cause:
     """The cause that a story tells of. `release`: the one that is new, if any."""
     label, head, factors = named(story, evidence, php, waiting)
-    chain = [m for m in story.chain() if m.dimension != "release"]
+    best_rise = max(m.rise for m in story.members)
+    chain = [m for m in story.chain() if m.dimension != "release" and _told(m, head, best_rise)]
+    if all(m.dimension != head.dimension for m in chain):
+        chain.insert(0, head)
     steps = [Step(dimension=m.dimension, value=m.value) for m in chain]
     if release is not None and label == "regression" and head.dimension in ("function", "endpoint", "statement"):
         label = "deploy"
@@ -66,14 +72,14 @@ def named(
         way = mechanism.dominant(factors)
         if way == "q":
             before, now = mechanism.repeats(everywhere, value.dimension, value.value)
-            alone = mechanism.spread_over(everywhere, value.dimension, value.value) >= limits.STORY_LINK
+            alone = mechanism.mostly_of(everywhere, value.dimension, value.value)[1] >= limits.STORY_LINK
             if endpoint is None and not alone and not (before and now > 2 * before):
                 return "stampede", value, factors
             return "n+1", (endpoint or value), factors
         if way == "c" and not (waiting and external is not None):
             return "regression", value, factors
-        if way == "n" and endpoint is None and len(used) == 1:
-            return "traffic", value, factors
+        if way == "n" and endpoint is None:
+            return "traffic", _asked_by(value, everywhere), factors
     if external is not None:
         return "external", external, mechanism.of_use(evidence, external)
     if waiting and head.dimension == "function":
@@ -86,6 +92,21 @@ def named(
         factors = mechanism.of_endpoint(evidence, head)
         return ("crawler" if mechanism.dominant(factors) == "n" else "unclear"), head, factors
     return "unclear", head, mechanism.of_use(evidence, head, php)
+
+
+def _asked_by(value: Scored, evidence: Sequence[Evidence]) -> Scored:
+    """The endpoint that ran a statement or function more often, if it was one; else the value itself."""
+    endpoint, part = mechanism.mostly_of(evidence, value.dimension, value.value)
+    if endpoint is None or part < limits.STORY_LINK:
+        return value
+    return attrs.evolve(value, dimension="endpoint", value=endpoint)
+
+
+def _told(value: Scored, head: Scored, best: float) -> bool:
+    """Whether a value belongs into the sentence: who asked, if it was mostly him; what ran, if it was much of it."""
+    if value.dimension == head.dimension:
+        return value.value == head.value
+    return value.rise >= (_HALF if value.dimension in ("client", "agent") else _QUARTER) * best
 
 
 def _large(value: Scored | None, best: float) -> Scored | None:

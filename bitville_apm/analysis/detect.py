@@ -1,13 +1,14 @@
 """Finds the beginning and the end of a spike while frames arrive: second by second, on three series of a host. Pure.
 
     x      one second of `tasks`, `db` or `in_flight`
-    m, s   median of the last hour, and max(0.25, 0.1 m, 1.4826 MAD)
-    S      max(0, S + (x - m)/s - 1): a sum that small, steady rises fill as surely as large ones (CUSUM)
+    m, s   median of the last hour, and max(0.25, 0.1 m, 1.4826 MAD, (the 90th percentile - m) / 1.28)
+    S      max(0, S + (x - m)/s - 1): a sum that small, steady rises fill as surely as large ones (CUSUM); one second
+           adds 4 at most
 
-A spike opens when S > 8 while x is above m by more than max(1.5, half of the cores); its onset is the last second at
-which S was 0. It closes after three frames below m + 2 s. Seconds of a spike are kept out of the hour that the next
-one is compared with; a level that stays for an hour is no spike any more but the new normal: it closes, and that hour
-is what is compared with from then on.
+A spike opens when S > 8 while three of the last five seconds are above m by more than max(1.5, half of the cores); its
+onset is the last second at which S was 0. It closes after three frames below m + 2 s. Seconds of a spike are kept out
+of the hour that the next one is compared with; a level that stays for an hour is no spike any more but the new normal:
+it closes, and that hour is what is compared with from then on.
 
 m is the larger of the medians of the last hour and of the last ten minutes but one: a morning that fills up over an
 hour is no spike, one that fills up over five minutes is.
@@ -97,11 +98,13 @@ class History:
         if not n:
             return 0.0, limits.SIGMA_LEAST
         median = values[n // 2]
-        mad = _spread(values, median)
+        mad = 1.4826 * _spread(values, median)
+        # Of counts that are mostly 0 the median distance is 0, too; a tenth of the seconds lies beyond 1.28 deviations.
+        tail = (values[min(n - 1, 9 * n // 10)] - median) / 1.2816
         recent = list(self._recent)[: max(1, len(self._recent) - limits.RECENT_LEFT_OUT_S)]
         recent.sort()
         middle = max(median, recent[len(recent) // 2]) if len(recent) >= limits.RECENT_LEFT_OUT_S else median
-        return middle, max(limits.SIGMA_LEAST, limits.SIGMA_OF_MEDIAN * middle, 1.4826 * mad)
+        return middle, max(limits.SIGMA_LEAST, limits.SIGMA_OF_MEDIAN * middle, mad, tail)
 
 
 def _spread(values: Sequence[float], middle: float) -> float:
@@ -129,7 +132,7 @@ class Series:
     last: float | None = None
     held: list[tuple[float, float]] = attrs.Factory(list)
     low_frames: int = 0
-    risen: bool = False
+    above: tuple[bool, ...] = ()
 
     def second(self, at: float, value: float, floor: float) -> bool:
         """Take one second; whether it triggers."""
@@ -137,12 +140,15 @@ class Series:
             self.total, self.zero_at = 0.0, None
         self.last = at
         middle, sigma = self.usual
-        self.total = min(max(0.0, self.total + (value - middle) / sigma - limits.CUSUM_SLACK), 4 * limits.CUSUM_TRIGGER)
+        step = min((value - middle) / sigma - limits.CUSUM_SLACK, limits.CUSUM_STEP)
+        self.total = min(max(0.0, self.total + step), limits.CUSUM_MOST)
         if self.total == 0.0 or self.zero_at is None:
             self.zero_at = at
         if len(self.history) < limits.HISTORY_LEAST_S:
             return False
-        return self.total > limits.CUSUM_TRIGGER and value - middle > floor
+        above = value - middle > floor
+        self.above = (*self.above[-limits.ABOVE_OF + 1 :], above)
+        return above and self.total > limits.CUSUM_TRIGGER and sum(self.above) >= limits.ABOVE_LEAST
 
 
 @attrs.define(eq=False)

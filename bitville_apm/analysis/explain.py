@@ -145,7 +145,7 @@ def explained(
             changed,
             views.request_rates(evidence),
             (alone, kind == "load" and "process" in evidence.spike.rows),
-            (database, kind == "load" and any(map(rules.is_database, evidence.spike.rows.get("process", {})))),
+            (database, kind == "load" and any(map(tables.is_database, evidence.spike.rows.get("process", {})))),
         ),
         quality=views.quality(evidence),
         signature=naming.signature(named),
@@ -158,7 +158,7 @@ def _scored(evidence: Evidence, kind: Kind, measure: Measure) -> tuple[Whole, li
     if kind == "none" or not spike.at:
         return Whole(0.0, 0.0, 0.0), []
     if kind == "load":
-        local = any(map(rules.is_database, spike.rows.get("process", {})))
+        local = any(map(tables.is_database, spike.rows.get("process", {})))
         if measure == "db":
             whole = Whole.of(host.sessions(spike), host.sessions(base), spike, base)
             found, whole = score.values(spike, base, whole, ("statement",), False, ("statement",))
@@ -202,7 +202,7 @@ def _causes(
     everywhere = [evidence, *php]
     tellable = [s for s in stories.told(own, everywhere) if max(m.share for m in s.members) >= limits.STORY_LEAST]
     if not tellable:
-        tellable = [stories.Story([s]) for s in ranked if s.dimension == "release" and s.share >= limits.STORY_LEAST]
+        tellable = [stories.Story([s]) for s in ranked if s.dimension == "release" and s.value == release]
     named: list[Cause] = []
     for story in tellable:
         cause = naming.cause(story, evidence, php, waiting, release)
@@ -228,16 +228,17 @@ def _of_the_host(evidence: Evidence, waiting: bool, named: list[Cause], whole: W
     pool = rules.full_pool(evidence)
     if waiting and pool is not None:
         first = named[0] if named else None
-        if first is None or first.mechanism not in ("lock", "external") or first.share < limits.MECHANISM_DOMINANT:
+        asked = {s.dimension for s in first.story} & {"statement", "external", "blocker"} if first else set()
+        if first is None or not asked or first.share < limits.MECHANISM_DOMINANT:
             filled = _system("pool", pool.name, "pool", first.share if first else 1.0, whole, named[:1])
             return [filled, *named][: limits.STORIES]
-    before, after = views.request_rates(evidence)
-    if sum(c.share for c in named) < limits.MECHANISM_DOMINANT and before > 0 and after > limits.TRAFFIC_MORE * before:
-        factors = mechanism.split(whole.level, whole.baseline, {"n": (before, after)})
-        share = min(1.0, max(0.0, factors["n"].part / whole.rise))
-        if share > sum(c.share for c in named):
-            cause = _system("all", "all endpoints", "traffic", share, whole, [])
-            return [_with_factors(cause, factors), *named][: limits.STORIES]
+    even = host.even_growth(evidence.spike, evidence.base) if not waiting else 1.0
+    share = min(1.0, max(0.0, whole.baseline * (even - 1)) / whole.rise)
+    alone = named[0].score if named else 0.0
+    if even > limits.TRAFFIC_MORE and share >= limits.MECHANISM_DOMINANT and alone < limits.MECHANISM_DOMINANT * share:
+        factors = mechanism.split(whole.level, whole.baseline, {"n": views.request_rates(evidence)})
+        cause = _with_factors(_system("all", "all endpoints", "traffic", share, whole, []), factors)
+        return [cause, *(c for c in named if c.score >= limits.STORY_OF_BEST)][: limits.STORIES]
     return named
 
 

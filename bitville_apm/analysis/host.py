@@ -104,3 +104,37 @@ def task_parts(row: Row, length: float) -> tuple[float, float]:
     if not length:
         return 0.0, 0.0
     return (row.cpu_us + row.queue_us) / 1e6 / length, row.blocked_s / length
+
+
+def even_growth(spike: Stretch, base: Stretch) -> float:
+    """How many times as many requests the middle endpoint had: by what they cost before, half grew by more.
+
+    What grew everywhere by the same is nobody's doing: more visitors.
+    """
+    grown = []
+    for value, row in spike.rows.get("endpoint", {}).items():
+        before = base.row("endpoint", value)
+        if before.requests > 0 and not value.startswith("~"):
+            piled = max(0.0, row.flight[-1] - mean(before.flight, base.lengths)) if row.flight else 0.0
+            ratio = spike.rate(row.requests + piled) / base.rate(before.requests)
+            grown.append((ratio, before.cpu_us / 1e6 + before.blocked_s))
+    grown.sort()
+    half, seen = sum(weight for _, weight in grown) / 2, 0.0
+    for ratio, weight in grown:
+        seen += weight
+        if seen >= half > 0:
+            return ratio
+    return 1.0
+
+
+def told_of_functions(spike: Stretch, base: Stretch) -> float:
+    """By how much functions are to be scaled up: of many requests no profile is kept (1 to 20).
+
+    As it was before; in the spike the functions of long requests may be still to come.
+    """
+    stretch = base if base.at else spike
+    functions, endpoints = stretch.sums.get("function"), stretch.sums.get("endpoint")
+    if functions is None or endpoints is None:
+        return 1.0
+    mine = functions.cpu_us / 1e6 + functions.blocked_s
+    return min(20.0, max(1.0, (endpoints.cpu_us / 1e6 + endpoints.blocked_s) / mine)) if mine > 0 else 1.0

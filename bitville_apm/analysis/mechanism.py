@@ -77,24 +77,25 @@ def of_endpoint(evidence: Evidence, scored: Scored) -> dict[str, Factor]:
 
 @attrs.frozen
 class Uses:
-    """Which endpoints use a statement or function: requests of them all, and their parts of its executions (0..1)."""
+    """Requests of the endpoints that use a statement or function, a second, before and during: arrived, and ended."""
 
-    before: float
-    after: float
-    endpoints: dict[str, float]
+    arrived: tuple[float, float]
+    ended: tuple[float, float]
 
 
 def uses(evidence: Evidence, dimension: str, value: str) -> Uses:
-    """By links."""
+    """By links; where there are none, the requests that it was seen in."""
     spike, base = evidence.spike, evidence.base
-    parts: dict[str, float] = {}
-    for (a, value_a, b, value_b), (requests, executions, _task_s) in spike.links.items():
-        if a == "endpoint" and b == dimension and value_b == value:
-            parts[value_a] = parts.get(value_a, 0.0) + (executions or requests)
-    n = [arrivals(spike, base, "endpoint", name) for name in sorted(parts)]
-    total = sum(parts.values()) or 1.0
+    names = {link[1] for link in spike.links if link[0] == "endpoint" and link[2] == dimension and link[3] == value}
+    places = [("endpoint", name) for name in sorted(names)] or [(dimension, value)]
+    n = [arrivals(spike, base, *place) for place in places]
+    ended = [
+        (base.row(*place).requests / max(base.length, 1.0), spike.row(*place).requests / max(spike.length, 1.0))
+        for place in places
+    ]
     return Uses(
-        sum(before for before, _ in n), sum(after for _, after in n), {name: x / total for name, x in parts.items()}
+        (sum(before for before, _ in n), sum(after for _, after in n)),
+        (sum(before for before, _ in ended), sum(after for _, after in ended)),
     )
 
 
@@ -106,22 +107,25 @@ def executed(row: Row) -> float:
 def of_use(evidence: Evidence, scored: Scored, php: Sequence[Evidence] = ()) -> dict[str, Factor]:
     """n, q and c of a statement or function; n are the requests of the endpoints that use it.
 
-    What a database host cannot see, how often PHP asked, the web hosts in `php` know.
+    What a database host cannot see, how often PHP asked, the web hosts in `php` know. Executions are told when a
+    request ends: those of requests that pile up are taken to be as many.
     """
-    n0 = n1 = x0 = x1 = 0.0
+    n = [0.0, 0.0]
+    ended = [0.0, 0.0]
+    ran = [0.0, 0.0]
     for one in (evidence, *php):
-        now, before = one.spike.row(scored.dimension, scored.value), one.base.row(scored.dimension, scored.value)
-        if not executed(now):
+        rows = one.base.row(scored.dimension, scored.value), one.spike.row(scored.dimension, scored.value)
+        if not executed(rows[1]):
             continue
         used = uses(one, scored.dimension, scored.value)
-        after = used.after or (now.requests + 0.5) / max(one.spike.length, 1.0)
-        n0 += used.before or (before.requests + 0.5) / max(one.base.length, 1.0)
-        n1 += after
-        x0 += (executed(before) + 0.5) / max(one.base.length, 1.0)
-        x1 += (executed(now) + 0.5) / max(one.spike.length, 1.0)
-    if not n1:
+        for i, (row, length) in enumerate(zip(rows, (one.base.length, one.spike.length), strict=True)):
+            n[i] += used.arrived[i]
+            ended[i] += used.ended[i] + 0.5 / max(length, 1.0)
+            ran[i] += (executed(row) + 0.5) / max(length, 1.0)
+    if not n[1]:
         return {}
-    return split(scored.level, scored.baseline, {"n": (n0, n1), "q": (x0 / n0, x1 / n1)})
+    q = ran[0] / ended[0], ran[1] / ended[1]
+    return split(scored.level, scored.baseline, {"n": (n[0], n[1]), "q": q})
 
 
 def repeats(evidence: Sequence[Evidence], dimension: str, value: str) -> tuple[float, float]:
@@ -134,16 +138,17 @@ def repeats(evidence: Sequence[Evidence], dimension: str, value: str) -> tuple[f
     return sums[1] / sums[0] if sums[0] else 0.0, sums[3] / sums[2] if sums[2] else 0.0
 
 
-def spread_over(evidence: Sequence[Evidence], dimension: str, value: str) -> float:
-    """The largest part that one endpoint has in what a value's executions rose by: 1 when it is one endpoint's."""
+def mostly_of(evidence: Sequence[Evidence], dimension: str, value: str) -> tuple[str | None, float]:
+    """The endpoint that ran a value most of the times that it ran more often, and its part of them (0..1)."""
     more: dict[str, float] = {}
     for one in evidence:
-        for (a, endpoint, b, value_b), (requests, executions, _task_s) in one.spike.links.items():
+        for (a, endpoint, b, value_b), now in one.spike.links.items():
             if a == "endpoint" and b == dimension and value_b == value:
                 usual = one.base.links.get((a, endpoint, b, value_b), [0.0, 0.0, 0.0])
-                rise = (executions or requests) / max(one.spike.length, 1.0) - (usual[1] or usual[0]) / max(
-                    one.base.length, 1.0
-                )
+                rise = one.spike.rate(now[1] or now[0]) - one.base.rate(usual[1] or usual[0])
                 more[endpoint] = more.get(endpoint, 0.0) + max(0.0, rise)
     total = sum(more.values())
-    return max(more.values()) / total if total else 1.0
+    if not total:
+        return None, 1.0
+    most = max(more, key=lambda name: (more[name], name))
+    return most, more[most] / total

@@ -11,9 +11,8 @@ from bitville_apm import limits
 from bitville_apm.analysis import host
 from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.score import Scored, Whole
-from bitville_apm.analysis.tables import average, number
+from bitville_apm.analysis.tables import DATABASES, average, is_database, number
 
-DATABASES = ("postgres", "mysqld", "mariadbd", "mariadb", "mongod", "postmaster")
 SERVING = (
     *DATABASES, "redis-server", "valkey-server", "memcached", "nginx", "apache2", "httpd", "caddy", "haproxy",
     "varnishd", "php-fpm", "php-fpm8", "php", "php-cgi", "pgbouncer", "proxysql", "traefik", "envoy", "lsphp",
@@ -26,12 +25,6 @@ def serves(process: str) -> bool:
     """Whether a process is a database, cache, web server or PHP. Another project's PHP is not: we cannot follow it."""
     name = process.partition(":")[0].strip().lower()
     return name in SERVING or name.startswith(("php-fpm", "postgres", "php7", "php8"))
-
-
-def is_database(process: str) -> bool:
-    """Whether a process is a database server."""
-    name = process.partition(":")[0].strip().lower()
-    return name in DATABASES or name.startswith("postgres")
 
 
 @attrs.frozen

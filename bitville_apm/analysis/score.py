@@ -68,16 +68,18 @@ def values(
     `flight`: by time in flight instead of what was consumed. `partition`: the dimensions that divide the whole.
     """
     found = []
+    told = host.told_of_functions(spike, base) if "function" in dimensions and not flight else 1.0
     for dimension in dimensions:
+        scale = told if dimension == "function" else 1.0
         for value, row in spike.rows.get(dimension, {}).items():
             if value == OTHER:
                 continue
             before = base.row(dimension, value)
-            a = host.mean(row.flight if flight else row.consumed, spike.lengths)
+            a = scale * host.mean(row.flight if flight else row.consumed, spike.lengths)
             levels = (before.flight if flight else before.consumed) or [0.0] * len(base.at)
-            f = host.mean(levels, base.lengths)
+            f = scale * host.mean(levels, base.lengths)
             if a > f:
-                deviation = host.deviation(levels)
+                deviation = scale * host.deviation(levels)
                 found.append((dimension, value, a, f, deviation))
     certain = sum(
         a - f

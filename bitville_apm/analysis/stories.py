@@ -77,7 +77,9 @@ def joined(a: Scored, b: Scored, evidence: Sequence[Evidence]) -> bool:
         return any(_common(a, b, one) >= limits.STORY_LINK for one in evidence)
     if frozenset((a.dimension, b.dimension)) in _ALIKE:
         small, large = sorted((a.rise, b.rise))
-        return large > 0 and small / large >= limits.STORY_LINK and any(_together(a, b, one) for one in evidence)
+        alike = large > 0 and small / large >= limits.STORY_LINK
+        # Calls to other hosts are told when a request ends, however long it has waited.
+        return alike and ("external" in (a.dimension, b.dimension) or any(_together(a, b, one) for one in evidence))
     return False
 
 

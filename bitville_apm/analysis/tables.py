@@ -53,6 +53,14 @@ class Row:
 
 NOTHING = Row(0)
 
+DATABASES = ("postgres", "mysqld", "mariadbd", "mariadb", "mongod", "postmaster")
+
+
+def is_database(process: str) -> bool:
+    """Whether a process is a database server."""
+    name = process.partition(":")[0].strip().lower()
+    return name in DATABASES or name.startswith("postgres")
+
 
 @attrs.define(eq=False)
 class Stretch:
@@ -129,6 +137,7 @@ def _length(parts: Sequence[Frame]) -> float:
 
 def _window(found: Stretch, window: int, parts: Sequence[Frame], wanted: Mapping[str, Collection[str]] | None) -> None:
     length = found.lengths[window]
+    crowd = _crowd(parts)
     for part in parts:
         for dimension, table in part.cells.items():
             if not table.values:
@@ -144,9 +153,30 @@ def _window(found: Stretch, window: int, parts: Sequence[Frame], wanted: Mapping
                 if unseen:
                     unseen.difference_update(table.values)
                 picked = [(i, value) for i, value in enumerate(table.values) if value in rows]
-            _add(found, dimension, table, rows, picked, window, length)
+            _add(found, dimension, table, rows, picked, window, length, crowd if dimension in SESSIONS else 1.0)
     if wanted is not None:
         _absent(found, window, parts, length)
+
+
+def _crowd(parts: Sequence[Frame]) -> float:
+    """How many sessions that wait for nothing share each CPU that a database's host gives them (at least 1).
+
+    Looks cannot tell a session that runs from one that waits for a CPU. On a host with more tasks than CPUs the time
+    that its processes really ran tells how many did. Where the database is on another host, nobody knows.
+    """
+    said = _merged([part.load for part in parts])
+    running, cores = number(said, "running"), number(said, "cores")
+    if running is None or not cores or running <= cores:
+        return 1.0
+    ran = looked = 0.0
+    for part in parts:
+        processes, statements = part.cells.get("process"), part.cells.get("statement")
+        if processes is not None:
+            for name, cpu_us in zip(processes.values, processes.columns.get("cpu_us", ()), strict=False):
+                ran += (cpu_us or 0) if is_database(name) else 0
+        if statements is not None:
+            looked += _total(statements.columns, "cpu_us")
+    return max(1.0, looked / ran) if ran > 0 else 1.0
 
 
 def _add(
@@ -157,6 +187,7 @@ def _add(
     picked: Sequence[tuple[int, str]],
     window: int,
     length: float,
+    crowd: float = 1.0,
 ) -> None:
     n = len(table.values)
     zeros: list[Any] = [0] * n
@@ -171,7 +202,7 @@ def _add(
         whole = found.sums.get(dimension)
         if whole is None:
             whole = found.sums[dimension] = Row(size)
-        _sum(whole, dimension, column, window, length)
+        _sum(whole, dimension, column, window, length, crowd)
     for i, value in picked:
         row = rows.get(value)
         if row is None:
@@ -179,8 +210,8 @@ def _add(
         row.present += 1
         cpu_us, blocked_s = cpu[i] or 0, blocked[i] or 0.0
         wall_us, sql_us = wall[i] or 0, sql[i] or 0
-        spent = cpu_us / 1e6 + blocked_s
-        looked = spent + (queue[i] or 0) / 1e6 + (waiting[i] or 0.0)
+        spent = cpu_us / 1e6 / crowd + blocked_s
+        looked = cpu_us / 1e6 + blocked_s + (queue[i] or 0) / 1e6 + (waiting[i] or 0.0)
         row.requests += requests[i] or 0
         row.wall_us += wall_us
         row.cpu_us += cpu_us
@@ -195,7 +226,7 @@ def _add(
         row.flight[window] += flight(dimension, looked, wall_us / 1e6, sql_us / 1e6) / length
 
 
-def _sum(whole: Row, dimension: str, column: Mapping[str, list[Any]], window: int, length: float) -> None:
+def _sum(whole: Row, dimension: str, column: Mapping[str, list[Any]], window: int, length: float, crowd: float) -> None:
     """Add a whole dimension of one frame."""
     cpu_s, queue_s = _total(column, "cpu_us") / 1e6, _total(column, "queue_us") / 1e6
     blocked_s, waiting_s = _total(column, "blocked_s"), _total(column, "waiting_s")
@@ -206,7 +237,7 @@ def _sum(whole: Row, dimension: str, column: Mapping[str, list[Any]], window: in
     whole.blocked_s += blocked_s
     whole.waiting_s += waiting_s
     whole.wall_us += wall_s * 1e6
-    whole.consumed[window] += (cpu_s + blocked_s) / length
+    whole.consumed[window] += (cpu_s / crowd + blocked_s) / length
     looked = cpu_s + queue_s + blocked_s + waiting_s
     whole.flight[window] += flight(dimension, looked, wall_s, sql_s) / length
 

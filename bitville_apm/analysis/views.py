@@ -8,7 +8,7 @@ from bitville_apm import limits
 from bitville_apm.analysis import host, rules
 from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.report import Change, Part, Quality, Split, Victim, Waits
-from bitville_apm.analysis.tables import Row, average
+from bitville_apm.analysis.tables import Row, average, is_database
 from bitville_apm.cells import OTHER
 
 
@@ -157,7 +157,7 @@ def shares_of(evidence: Evidence, rise: float) -> tuple[float, float]:
         more = host.mean(row.consumed, evidence.spike.lengths) - (
             host.mean(before.consumed, evidence.base.lengths) if before.consumed else 0.0
         )
-        if rules.is_database(value):
+        if is_database(value):
             database += more
         elif not rules.serves(value):
             alone += more
