@@ -73,11 +73,10 @@ def application(random: random.Random, utilisation: float, together: bool = Fals
     db_scale = (cores * utilisation * 0.4 if together else db_cores * utilisation * 0.8) / db
     for statement in statements.values():
         statement.cost *= db_scale
-    processes = [
-        ("web", Process("nginx", 0.05)), ("web", Process("redis-server", 0.03)), ("web", Process("node_exporter", 0.01)),
-        ("web", Process("bitville-agent", 0.02)), ("web", Process("systemd", 0.005)), ("web", Process("[kworker]", 0.01)),
-        ("db", Process("node_exporter", 0.01)), ("db", Process("[kworker]", 0.01)), ("db", Process("systemd", 0.005)),
-    ]  # fmt: skip
+    usual = {"node_exporter": 0.01, "[kworker]": 0.01, "systemd": 0.005}
+    more = {"nginx": 0.05, "redis-server": 0.03, "bitville-agent": 0.02}
+    processes = [("web", Process(name, running)) for name, running in {**more, **usual}.items()]
+    processes += [("db", Process(name, running)) for name, running in usual.items()]
     clients = {f"10.{n // 20}.{n}.0/24": random.lognormvariate(0, 1) for n in range(70)}
     return World(
         random, endpoints, statements, cores, cores if together else db_cores, together, random.choice((80, 150, 250)),

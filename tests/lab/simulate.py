@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -206,16 +207,15 @@ def main() -> None:
     given = parser.parse_args()
     one = case(given.name, given.seed)
     assert one.truth is not None
-    for spike in detected(one):
-        print(spike)
     report = report_of(one)
+    said = [*map(str, detected(one)), report.verdict]
     if given.json:
-        print(msgspec.json.format(msgspec.json.encode(report)).decode())
-    print(report.verdict)
+        said.insert(0, msgspec.json.format(msgspec.json.encode(report)).decode())
     for cause in report.causes:
-        print(f"  {cause.dimension} {cause.value} {cause.mechanism} score {cause.score:.2f} share {cause.share:.2f}"
-              f" {[s.value for s in cause.story]}")  # fmt: skip
-    print("truth:", one.truth.causes, "kind", report.kind, "places", places(report, one.truth))
+        told = f"{cause.dimension} {cause.value} {cause.mechanism} score {cause.score:.2f} share {cause.share:.2f}"
+        said.append(f"  {told} {[step.value for step in cause.story]}")
+    said.append(f"truth: {one.truth.causes}, kind {report.kind}, places {places(report, one.truth)}")
+    sys.stdout.write("\n".join(said) + "\n")
 
 
 if __name__ == "__main__":

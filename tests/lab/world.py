@@ -159,7 +159,7 @@ def waits_per_work(utilisation: float, cores: int) -> float:
 
 @attrs.frozen
 class Plan:
-    """One request of an endpoint: arrivals a second, seconds on a CPU, in the database, away, and of a worker's time."""
+    """One request of an endpoint: arrivals a second; seconds on a CPU, in the database, away, and of a worker."""
 
     rate: float
     cpu: float
