@@ -17,6 +17,7 @@ strace:strace
 ip:iproute2
 iptables:iptables
 fsfreeze:util-linux
+pgbouncer:pgbouncer
 mkfs.ext4:e2fsprogs
 "
 # Without a command of their own: PHP extensions and libraries.

@@ -27,6 +27,12 @@ END $$;
 ALTER ROLE {role} CONNECTION LIMIT {connections};
 -- pg_monitor shows what all sessions run and wait for, statistics, settings, and the log's name. No table of yours.
 GRANT pg_monitor TO {role};
+-- Where the server writes its log; before version 17 pg_monitor may not ask that.
+DO $$ BEGIN
+    GRANT EXECUTE ON FUNCTION pg_current_logfile(), pg_current_logfile(text) TO {role};
+EXCEPTION WHEN OTHERS THEN
+    RAISE NOTICE 'not a superuser: name the log in agent.ini with `log`, if the agent is on its machine';
+END $$;
 -- The agent asks for these limits with each connection; here they hold for whoever uses the role.
 ALTER ROLE {role} SET statement_timeout = '{statement_ms}ms';
 ALTER ROLE {role} SET lock_timeout = '{lock_ms}ms';

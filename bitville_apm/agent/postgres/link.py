@@ -11,9 +11,11 @@ import contextlib
 import os
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
+import psutil
 import psycopg
 from psycopg import conninfo, errors
 from psycopg.adapt import Loader
@@ -33,7 +35,8 @@ _FACTS = (
     "SELECT current_setting('server_version_num')::int, current_setting('statement_timeout'), "
     "current_setting('lock_timeout'), pg_is_in_recovery(), pg_has_role('pg_read_all_stats', 'USAGE'), "
     "current_setting('max_connections')::int, current_setting('track_activity_query_size'), "
-    "extract(epoch FROM pg_postmaster_start_time())::float8, current_user"
+    "extract(epoch FROM pg_postmaster_start_time())::float8, current_user, pid, "
+    "extract(epoch FROM backend_start)::float8 FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 )
 
 
@@ -51,7 +54,9 @@ class TooSlow(Exception):
 
 @attrs.frozen
 class Facts:
-    """What a connection found. `pooled`: a pooler is between, so that nothing of a session lasts."""
+    """What a connection found. `pooled`: a pooler is between that does not keep our limits, so each transaction sets
+    them. `local`: the server runs on this machine.
+    """
 
     version: int
     pooled: bool
@@ -62,6 +67,7 @@ class Facts:
     started: float
     local: bool
     role: str
+    backend: int
 
 
 class _Text(Loader):
@@ -79,6 +85,7 @@ class Link:
     facts: Facts | None = None
     _connection: Any = None
     _asking: bool = False
+    _cpu: tuple[int, float] | None = None
 
     @property
     def opened(self) -> bool:
@@ -124,7 +131,7 @@ class Link:
     def _find_out(self, parameters: dict[str, Any]) -> Facts:
         with self._connection.cursor(row_factory=tuple_row) as cursor:
             (row,) = cursor.execute(_FACTS).fetchall()
-        version, statement_timeout, lock_timeout, standby, sees_all, most, text, started, role = row
+        version, statement_timeout, lock_timeout, standby, sees_all, most, text, started, role, pid, since = row
         if version < OLDEST:
             raise Unreachable("PostgreSQL 10 or later is wanted", f"this is {version}")
         host = str(parameters.get("host") or parameters.get("hostaddr") or "/")
@@ -136,8 +143,9 @@ class Link:
             max_connections=most,
             text_bytes=_bytes(text),
             started=started,
-            local=host.startswith(("/", "@")) or is_loopback(host),
+            local=_is_here(host, pid, since),
             role=role,
+            backend=pid,
         )
 
     def rows(self, sql: str) -> list[Any]:
@@ -178,6 +186,17 @@ class Link:
         except psycopg.Error:
             self.close()
 
+    def server_cpu(self) -> float | None:
+        """Seconds of a CPU that our session took since this was last asked; None where its process is not seen."""
+        if self.facts is None or not self.facts.local or self.facts.pooled:
+            return None
+        try:
+            cpu = int(Path(f"/proc/{self.facts.backend}/schedstat").read_text().split()[0]) / 1e9
+        except (OSError, ValueError, IndexError):
+            return None
+        before, self._cpu = self._cpu, (self.facts.backend, cpu)
+        return cpu - before[1] if before is not None and before[0] == self.facts.backend else None
+
     def abandon(self) -> None:
         """From another thread: the server does not answer, give its connection up."""
         connection = self._connection
@@ -194,6 +213,17 @@ class Link:
         if connection is not None:
             with contextlib.suppress(psycopg.Error, OSError):
                 connection.close()
+
+
+def _is_here(host: str, pid: int, since: float) -> bool:
+    """Whether the server runs on this machine: the socket may be a pooler's, so its process is looked for."""
+    by_socket = host.startswith(("/", "@"))
+    if not by_socket and not is_loopback(host):
+        return False
+    try:
+        return abs(psutil.Process(pid).create_time() - since) < limits.PG_CLOCKS_S
+    except psutil.Error:
+        return by_socket and not os.path.exists(f"/proc/{pid}")
 
 
 def parse(dsn: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import attrs
 import msgspec
@@ -45,7 +44,6 @@ class Looker:
     window: Window = attrs.Factory(Window)
     took_ms: float = 0.0
     _last: float | None = None
-    _cpu: tuple[int, float] | None = None
 
     def look(self) -> Seen:
         """One look. Raises `Unreachable` and `TooSlow`."""
@@ -67,7 +65,7 @@ class Looker:
         added = tally(look.sessions, trees, seconds)
         observations = self.window.look(at, look, trees, seconds)
         self.took_ms = (time.monotonic() - began) * 1000
-        self.pace.took(time.thread_time() - own, answered - began, self._server_cpu(facts, look.backend))
+        self.pace.took(time.thread_time() - own, answered - began, self.link.server_cpu())
         return Seen(at, seconds, passed - seconds, facts, look.connections, added, observations)
 
     def _whole_texts(self, look: Look, text_bytes: int) -> None:
@@ -79,20 +77,6 @@ class Looker:
                 whole = self.texts.of(session.query_id)
                 if whole is not None:
                     look.sessions[session.pid] = _with_text(session, whole)
-
-    def _server_cpu(self, facts: Facts, backend: int) -> float | None:
-        """What our session took of a CPU since the last look, where its process is on this machine."""
-        if not facts.local or facts.pooled:
-            return None
-        process = Path(f"/proc/{backend}")
-        try:
-            if not (process / "comm").read_text().startswith("postgres"):
-                return None
-            cpu = int((process / "schedstat").read_text().split()[0]) / 1e9
-        except (OSError, ValueError, IndexError):
-            return None
-        before, self._cpu = self._cpu, (backend, cpu)
-        return cpu - before[1] if before is not None and before[0] == backend else None
 
     def close(self) -> None:
         """Let go of the connection."""

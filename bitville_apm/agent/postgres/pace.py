@@ -16,9 +16,10 @@ from bitville_apm import limits
 
 @attrs.define
 class Pace:
-    """Times are seconds. `least` is the period while looks are cheap."""
+    """Times are seconds. `least` is the period while looks are cheap, `budget` what they may cost of one core."""
 
     least: float
+    budget: float = limits.PG_BUDGET
     most: float = limits.PG_PERIOD_MOST_S
     period: float = attrs.field(init=False)
     cost: float = 0.0
@@ -36,7 +37,7 @@ class Pace:
         self._costs.append(own_cpu + (min(self._answers) if server_cpu is None else server_cpu))
         self.cost = sum(self._costs) / len(self._costs)
         # Whole multiples, so that a cost that varies a little does not change the pace at each look.
-        steps = -(-self.cost // (limits.PG_BUDGET * self.least))
+        steps = -(-self.cost // (self.budget * self.least))
         self.period = min(self.most, self.least * max(1.0, steps))
 
     def failed(self) -> float:

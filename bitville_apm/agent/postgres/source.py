@@ -92,7 +92,7 @@ class PostgresSource:
     def __attrs_post_init__(self) -> None:
         self.name = "postgres" if self.server == "postgres" else f"postgres {self.server}"
         texts = Texts()
-        looks, sums = Pace(limits.PG_LOOK_S), Pace(limits.PG_STATISTICS_S)
+        looks, sums = Pace(limits.PG_LOOK_S), Pace(limits.PG_STATISTICS_S, limits.PG_STATISTICS_BUDGET)
         self.looker = Looker(Link(self.dsn), looks, texts, self.now)
         self.statistics = Statistics(Link(self.dsn), sums, texts, self.now)
         self.lanes = (

@@ -85,7 +85,7 @@ class Statistics:
             self.missing.pop("role", None)
         else:
             self.missing["role"] = "the role is no member of pg_monitor: others' statements and waits are hidden"
-        self.pace.took(time.thread_time() - own, time.monotonic() - began, None)
+        self.pace.took(time.thread_time() - own, time.monotonic() - began, self.link.server_cpu())
         return found
 
     def _time_for(self, what: str, period: float) -> bool:
@@ -178,8 +178,10 @@ class Statistics:
         files = ", ".join(f"pg_current_logfile('{name}')" for name in formats)
         try:
             ((path, prefix, directory, messages),) = self.link.rows(_LOG_SQL.format(files=files))
+            self.missing.pop("log place", None)
         except psycopg.Error:
             path, directory, messages = "", "", ""
+            self.missing["log place"] = "the role may not ask where the log is (`bitville postgres setup` lets it)"
             prefix = describe(self.link.rows("SELECT current_setting('log_line_prefix')"))
         if path and not path.startswith("/"):
             path = f"{directory}/{path}" if directory else ""

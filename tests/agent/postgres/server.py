@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +98,12 @@ class Server:
     @property
     def _as_other(self) -> list[str]:
         """Postgres does not run as root."""
-        return ["runuser", "-u", _user(), "--"] if os.geteuid() == 0 else []
+        return ["runuser", "-u", owner(), "--"] if os.geteuid() == 0 else []
 
     def run(self, *command: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
         """One of its programs."""
-        program = str(binaries(self.version) / command[0])
+        folder = binaries(18 if command[0] == "psql" else self.version)  # not every package has one
+        program = str(folder / command[0])
         return subprocess.run(
             [*self._as_other, program, *command[1:]], check=True, capture_output=True, cwd="/", **more
         )
@@ -110,7 +111,7 @@ class Server:
     def create(self) -> Server:
         """Make its files, unless they are there."""
         if os.geteuid() == 0:
-            shutil.chown(self.root, _user())
+            shutil.chown(self.root, owner())
         if not self.data.exists():
             self.run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "--no-locale", "-E", "UTF8", "-N")
         self.configure(self.conf)
@@ -166,7 +167,8 @@ class Server:
             return cursor.fetchall() if cursor.description else []
 
 
-def _user() -> str:
+def owner() -> str:
+    """Whom servers run as, since none runs as root."""
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name).pw_name
@@ -174,13 +176,16 @@ def _user() -> str:
 
 
 @contextlib.contextmanager
-def serving(version: int = 18, conf: str = "") -> Iterator[Server]:
-    """A server with a role `watcher` that is what `bitville postgres setup` makes; surely gone at the end."""
+def serving(version: int = 18, conf: str = "", before: Callable[[Server], None] | None = None) -> Iterator[Server]:
+    """A server, surely gone at the end. `before` is done to its files before it starts."""
     with tempfile.TemporaryDirectory(prefix="bvpg", ignore_cleanup_errors=True) as root:
         os.chmod(root, 0o755)
         server = Server(Path(root), version, conf)
         try:
-            server.create().start()
+            server.create()
+            if before is not None:
+                before(server)
+            server.start()
             yield server
         finally:
             if server.process is not None:

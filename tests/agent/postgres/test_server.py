@@ -119,7 +119,7 @@ def test_what_runs_for_a_request(postgres: Server) -> None:
     look = looker(postgres)
     try:
         until(lambda: look.look().tally.active == 3)
-        time.sleep(0.1)
+        time.sleep(limits.PG_REQUEST_MS / 1000)
         seen = look.look()
     finally:
         for client in (one, two, three):
