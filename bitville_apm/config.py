@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
+import re
+import shlex
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -214,12 +217,74 @@ class RetentionSection:
     gigabytes: float | None = option(None, _gigabytes)
 
 
+def _webhook(text: str) -> str:
+    """The address whole: what it ends with may matter. Plain http only for this machine."""
+    if text:
+        ini.url(text)
+    return text
+
+
+def _page(text: str) -> str:
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise ValueError("the address of the pages is wanted, such as https://apm.example.com")
+    return text.rstrip("/")
+
+
+def _argv(text: str) -> tuple[str, ...]:
+    """A command's words, as a shell would split them."""
+    words = tuple(shlex.split(text))
+    if words and not words[0].startswith("/"):
+        raise ValueError("a program with its absolute path is wanted, and its arguments; no shell reads it")
+    return words
+
+
+def _mails(text: str) -> tuple[str, ...]:
+    mails = tuple(mail.strip() for mail in text.split(",") if mail.strip())
+    for mail in mails:
+        _mail(mail)
+    return mails
+
+
+def _mail(text: str) -> str:
+    if not re.fullmatch(r"[!-?A-~]{1,64}@[A-Za-z0-9.-]{1,255}", text):
+        raise ValueError("addresses such as ops@example.com are wanted")
+    return text
+
+
+def _per_hour(text: str) -> int:
+    count = int(text) if text.isdecimal() and len(text) < 5 else 0
+    if not count:
+        raise ValueError("a number of alerts is wanted, 1 or more")
+    return count
+
+
+@attrs.frozen
+class AlertsSection:
+    """`[alerts]` in collector.ini: who is told of spikes."""
+
+    base_url: str = option("", _page)
+    webhook: str = option("", _webhook, secret=True)
+    ca: Path | None = option(None, ini.optional_path)
+    command: tuple[str, ...] = option((), _argv)
+    command_input: str = option("markdown", ini.one_of("markdown", "json"))
+    mail_to: tuple[str, ...] = option((), _mails)
+    mail_from: str = option("bitville@localhost", _mail)
+    mail_server: Address = option(Address("127.0.0.1", 25), ini.address)
+    mail_user: str = option("")
+    mail_password: str = option("", secret=True)
+    mail_insecure: bool = option(False, ini.yes_no)
+    over: bool = option(True, ini.yes_no)
+    per_hour: int = option(limits.ALERTS_PER_HOUR, _per_hour)
+
+
 @attrs.frozen
 class CollectorConfig:
     """collector.ini; `keys` are the ingest keys of the environment, project -> key."""
 
     collector: CollectorSection
     retention: RetentionSection = attrs.field(factory=RetentionSection)
+    alerts: AlertsSection = attrs.field(factory=AlertsSection)
     keys: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
 
@@ -276,7 +341,7 @@ def _postgres(file: ini.Ini) -> Iterator[PostgresSection]:
 
 def read_collector(path: Path | None, environment: Mapping[str, str]) -> CollectorConfig:
     """collector.ini and the environment. No path: defaults. Raises `ConfigError`."""
-    file = ini.read_file(path, environment, {"collector", "retention"}, set())
+    file = ini.read_file(path, environment, {"alerts", "collector", "retention"}, set())
     section = file.section(CollectorSection, "collector")
     if (section.certificate is None) != (section.private_key is None):
         raise ConfigError(file.path, "[collector] certificate and private_key belong together; give both or none")
@@ -298,4 +363,7 @@ def read_collector(path: Path | None, environment: Mapping[str, str]) -> Collect
         for name, value in environment.items()
         if name.startswith(prefix) and value
     }
-    return CollectorConfig(section, file.section(RetentionSection, "retention"), keys)
+    alerts = file.section(AlertsSection, "alerts")
+    if alerts.mail_user and not alerts.mail_password:
+        raise ConfigError(file.path, "[alerts] mail_user is given without mail_password")
+    return CollectorConfig(section, file.section(RetentionSection, "retention"), alerts, keys)

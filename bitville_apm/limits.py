@@ -351,6 +351,21 @@ SPIKE_RETRY_S = 30.0
 """A report that could not be made or kept is tried again after this."""
 ALERT_YOUNG_S = 600.0
 """Nobody is woken for a spike that began longer ago: a backlog brings those of last night."""
+ALERTS_PER_HOUR = 10
+"""Alerts of one project in an hour, when collector.ini does not say: more wake nobody any better."""
+ALERT_WAITS_S = (0.0, 5.0, 30.0, 120.0)
+"""Before each try to send an alert by one way: a gateway that restarts is back within two minutes."""
+ALERT_CONNECT_S = 5.0
+ALERT_S = 15.0
+"""What one try by HTTP or SMTP may take."""
+ALERT_COMMAND_S = 30.0
+"""What a command may take before it and what it started are killed."""
+ALERTS_WAITING = 50
+"""Alerts on their way, all ways together; beyond it they are dropped and counted."""
+ALERTS_QUIET = 1000
+"""Spikes remembered whose beginning was not told, so that their end is not told either."""
+ALERT_SUBJECT = 200
+"""Characters of a mail's subject."""
 EXPLAIN_WINDOW_S = 2 * 3600
 """Longest window explained on request: with its baseline some 1,300 frames a host, a second of work each."""
 EXPLAIN_HOSTS = 8

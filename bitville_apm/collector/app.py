@@ -20,6 +20,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 import bitville_apm
 from bitville_apm import limits
 from bitville_apm.collector.agents import Agents
+from bitville_apm.collector.alerts import Alerts
 from bitville_apm.collector.cleanup import Cleanup
 from bitville_apm.collector.ingest import Ingest, caller_of
 from bitville_apm.collector.metrics import measures
@@ -45,6 +46,7 @@ class App:
     udp: Callable[[], Mapping[str, Any]]
     agents: Agents
     spikes: Spikes
+    alerts: Alerts
     reactor: Any
     data: Path
     environment_keys: int
@@ -115,6 +117,7 @@ class App:
             },
             "agents_seen": len(self.agents),
             "spikes": self.spikes.state(),
+            "alerts": self.alerts.state(),
             "disk": disk,
         }
 

@@ -26,6 +26,12 @@ def measures(ready: Mapping[str, Any], ingest: Mapping[str, int], rates_refused:
     help_ = "Datagrams or records in them that were not taken"
     yield Measure("bitville_collector_datagram_errors", help_, ready["udp"]["errors"], counter=True)
     yield from _spikes(ready["spikes"])
+    for way, counts in sorted(ready["alerts"]["ways"].items()):
+        for name, value in counts.items():
+            labels = {"way": way, "outcome": name}
+            yield Measure("bitville_collector_alerts", "Alerts, by way and outcome", value, labels, counter=True)
+    help_ = "Alerts not sent because their project had too many in an hour"
+    yield Measure("bitville_collector_alerts_suppressed", help_, ready["alerts"]["suppressed"], counter=True)
     for name, value in sorted(ready["database"].items()):
         if isinstance(value, int | float) and not isinstance(value, bool):
             yield Measure(f"bitville_collector_store_{name}", f"Store: {name.replace('_', ' ')}", value)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import attrs
 import msgspec
@@ -37,8 +37,8 @@ _log = Logger()
 
 Place = tuple[str, str]
 """Project and host."""
-Alert = Callable[[str, Spike, Report], None]
-"""Told of each spike worth an alert: "open" or "over", the spike, its report. Returns at once."""
+Alert = Callable[[Literal["open", "over"], Spike, Report], None]
+"""Told of each spike worth an alert, of its beginning and its end, with its report. Returns at once."""
 
 
 @attrs.define(eq=False)

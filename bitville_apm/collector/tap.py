@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from OpenSSL import SSL
 from twisted.application import service
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
@@ -22,6 +23,7 @@ from twisted.python.failure import Failure
 from bitville_apm import __version__, limits
 from bitville_apm.clock import WallClock, make_steady
 from bitville_apm.collector.agents import Agents
+from bitville_apm.collector.alerts import Alerts
 from bitville_apm.collector.app import App
 from bitville_apm.collector.auth import Auth
 from bitville_apm.collector.cleanup import Cleanup
@@ -82,6 +84,7 @@ class Collector(service.Service):
     _ingest: Ingest | None = None
     _cleanup: Cleanup | None = None
     _spikes: Spikes | None = None
+    _alerts: Alerts | None = None
     _port: Any = None
     _udp: Any = None
     _datagrams: Datagrams | None = None
@@ -102,7 +105,8 @@ class Collector(service.Service):
             auth = Auth(store, clock, self.config.keys)
             agents, rates = Agents(), Rates()
             explainer = Explainer(store, agents, clock)
-            self._spikes = spikes = Spikes(store, explainer, clock)
+            self._alerts = alerts = self._alerting(section, clock)
+            self._spikes = spikes = Spikes(store, explainer, clock, alerts.tell)
             self._ingest = Ingest(store, auth, agents, clock, rates, spikes.saw)
             self._cleanup = Cleanup(store, clock, self.config.retention.days)
             app = App(
@@ -114,6 +118,7 @@ class Collector(service.Service):
                 self._udp_state,
                 agents,
                 spikes,
+                alerts,
                 clock,
                 section.data,
                 environment_keys=len(self.config.keys),
@@ -129,9 +134,11 @@ class Collector(service.Service):
                 )
             self._ingest.start()
             self._cleanup.start()
-            spikes.start()
             listens = attrs.evolve(section.listen, port=self._port.getHost().port)
             base_url = attrs.evolve(section, listen=listens).base_url
+            alerts.base_url = self.config.alerts.base_url or base_url
+            alerts.start()
+            spikes.start()
             url = ensure_way_in(store.main, section.data / "login.url", base_url, now)
         except (StoreError, CannotStart) as error:
             self._give_up(str(error))
@@ -164,6 +171,13 @@ class Collector(service.Service):
             raise CannotStart(f"[collector] certificate or private_key cannot be used: {error}") from None
         return _result(endpoint.listen(site))
 
+    def _alerting(self, section: CollectorSection, clock: Any) -> Alerts:
+        """Who is told of spikes. Raises `CannotStart` for a `ca` that cannot be used."""
+        try:
+            return Alerts.of(self.config.alerts, section.base_url, clock)
+        except (OSError, SSL.Error) as error:
+            raise CannotStart(f"[alerts] ca cannot be used: {getattr(error, 'strerror', None) or error}") from None
+
     def _udp_state(self) -> dict[str, Any]:
         if self._datagrams is None:
             return {"enabled": False, "port": None, "received": 0, "errors": 0}
@@ -184,6 +198,8 @@ class Collector(service.Service):
             await self._ingest.stop()
         if self._spikes is not None:
             await self._spikes.stop()
+        if self._alerts is not None:
+            await self._alerts.stop()
         if self._store is not None:
             await self._store.close()
         _log.info("Bitville APM collector stopped")

@@ -16,12 +16,14 @@ from twisted.trial.unittest import TestCase
 
 from bitville_apm import limits
 from bitville_apm.collector.agents import Agents
+from bitville_apm.collector.alerts import Alerts
 from bitville_apm.collector.app import App
 from bitville_apm.collector.cleanup import Cleanup
 from bitville_apm.collector.explainer import Explainer
 from bitville_apm.collector.ingest import Ingest
 from bitville_apm.collector.spikes import Spikes
 from bitville_apm.interfaces import Caller
+from bitville_apm.rates import Rates
 from bitville_apm.store.interface import Arrival, NoSpace
 from tests.store.make import end_body, new_id
 
@@ -77,6 +79,7 @@ class IngestTests(TestCase):
             dict,
             agents,
             Spikes(self.store, Explainer(self.store, agents, reactor), reactor),
+            Alerts((), "", reactor, Rates()),
             reactor,
             Path(),
             0,

@@ -124,8 +124,13 @@ def test_hosts_projects_and_late_frames(watched: Watched) -> None:
 
 
 def test_a_restart_in_the_middle(tmp_path: Path) -> None:
-    """design 7: killed while a spike lasts, the collector goes on with it: one id, a revision more, and its end."""
-    with running(tmp_path) as rig:
+    """design 7, ADV-05: killed while a spike lasts, the collector goes on with it: one id, a revision more, and its end;
+    one alert of its beginning and one of its end.
+    """
+    told = tmp_path / "told"
+    command = f"/bin/sh -c 'printenv BITVILLE_EVENT BITVILLE_LINK >> {told}'"
+    alerts = f"[alerts]\nbase_url = https://apm.example/apm\ncommand = {command}\n"
+    with running(tmp_path, extra=alerts) as rig:
         watched = Watched(rig)
         onset = now() - 60
         watched.send("shop", *rising(onset - QUIET_S, onset + 40, onset, onset + 1000))
@@ -137,6 +142,13 @@ def test_a_restart_in_the_middle(tmp_path: Path) -> None:
         watched.send("shop", *rising(onset + 40, onset + 90, onset, onset + 50))
         (over,) = watched.until("shop", lambda found: found[0]["end"] is not None)
         assert over["id"] == before["id"]
+        link = f"https://apm.example/apm/spikes/{before['id']}"
+        until = time.monotonic() + WAIT_S
+        while told.read_text().split() != ["open", link, "over", link] and time.monotonic() < until:
+            time.sleep(0.05)
+        assert told.read_text().split() == ["open", link, "over", link]
+        assert rig.ask("GET", "/ready").json["alerts"]["ways"]["command"]["sent"] == 1
+        assert b'bitville_collector_alerts_total{outcome="sent",way="command"} 1.0' in rig.ask("GET", "/metrics").body
         assert "Traceback" not in rig.log
 
 

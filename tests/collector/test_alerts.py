@@ -1,0 +1,450 @@
+"""Alerts by a real HTTP server, a real command and a real SMTP server."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from twisted.internet import reactor as real_reactor
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import ServerFactory
+from twisted.internet.ssl import DefaultOpenSSLContextFactory
+from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
+from twisted.mail import smtp
+from twisted.python.threadpool import ThreadPool
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.client import BrowserLikePolicyForHTTPS
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+from zope.interface import implementer
+
+from bitville_apm import limits
+from bitville_apm.collector.alerts import Alerts
+from bitville_apm.collector.channels import Command, Mail, NotSent, Webhook, policy_of
+from bitville_apm.collector.message import Message
+from bitville_apm.config import AlertsSection, read_collector
+from bitville_apm.ini import Address, ConfigError
+from bitville_apm.rates import Rates
+from tests.agent.certificate import certified
+from tests.collector.rig import free_port
+from tests.web.world import NOW, full_report, kept_spike
+
+reactor: Any = real_reactor
+
+
+def message(event: Any = "open", **more: Any) -> Message:
+    return Message(event, kept_spike(), full_report(), "https://apm.example/spikes/7", **more)
+
+
+def text_of(name: str) -> str:
+    return Path(name).read_text()
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process ends within some seconds; one that nobody has waited for yet has ended too."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        try:
+            if "State:\tZ" in text_of(f"/proc/{pid}/status"):
+                return True
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+class Hook(Resource):
+    """Answers with a status, or never; keeps what it was sent."""
+
+    isLeaf = True
+
+    def __init__(self, *statuses: int | None) -> None:
+        super().__init__()
+        self.statuses = list(statuses)
+        self.taken: list[dict[str, Any]] = []
+
+    def render_POST(self, request: Any) -> Any:
+        assert request.getHeader(b"content-type") == b"application/json"
+        self.taken.append(json.loads(request.content.read()))
+        status = self.statuses.pop(0) if self.statuses else 200
+        if status is None:
+            return NOT_DONE_YET
+        request.setResponseCode(status)
+        if status == 302:
+            request.setHeader(b"Location", b"/elsewhere")
+        return b"ok"
+
+    def render_GET(self, request: Any) -> bytes:
+        raise AssertionError("a redirect was followed")
+
+
+@implementer(smtp.IMessage)
+class Received:
+    """One mail on its way in."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.lines: list[bytes] = []
+
+    def lineReceived(self, line: bytes) -> None:
+        self.lines.append(line)
+
+    def eomReceived(self) -> Deferred[None]:
+        parsed = email.message_from_bytes(b"\n".join(self.lines), policy=email.policy.default)
+        self.sink.mails.append(parsed)
+        return succeed(None)
+
+    def connectionLost(self) -> None:
+        self.lines = []
+
+
+@implementer(smtp.IMessageDelivery)
+class Sink(ServerFactory):
+    """A mail server that keeps everything, or refuses everybody."""
+
+    def __init__(self, context: Any = None, refuses: bool = False) -> None:
+        self.context = context
+        self.refuses = refuses
+        self.mails: list[Any] = []
+        self.recipients: list[str] = []
+        self.secure: list[bool] = []
+
+    def buildProtocol(self, address: Any) -> Any:
+        protocol = smtp.ESMTP(contextFactory=self.context)
+        protocol.delivery = self
+        protocol.host = b"sink"
+        self.protocol = protocol
+        return protocol
+
+    def receivedHeader(self, helo: Any, origin: Any, recipients: Any) -> bytes:
+        return b"Received: sink"
+
+    def validateFrom(self, helo: Any, origin: Any) -> Any:
+        if self.refuses:
+            raise smtp.SMTPBadSender(origin)
+        return origin
+
+    def validateTo(self, user: Any) -> Any:
+        self.recipients.append(str(user))
+        self.secure.append(bool(self.protocol.startedTLS))
+        return lambda: Received(self)
+
+
+class ChannelTests(TestCase):
+    """Each way by itself."""
+
+    def listening(self, factory: Any, where: str = "127.0.0.1") -> int:
+        port = reactor.listenTCP(0, factory, interface=where)
+        self.addCleanup(port.stopListening)
+        return int(port.getHost().port)
+
+    def hook(self, *statuses: int | None) -> tuple[Hook, Webhook]:
+        hook = Hook(*statuses)
+        url = f"http://127.0.0.1:{self.listening(Site(hook))}/secret/path/"
+        return hook, Webhook(url, reactor, BrowserLikePolicyForHTTPS())
+
+    async def fails(self, work: Any) -> str:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - the test says which
+            return f"{type(error).__name__}: {error}"
+        self.fail("it did not fail")
+
+    async def test_webhook(self) -> None:
+        """ADV-05: a webhook gets the report as JSON, with a text that chats show, and a link."""
+        hook, way = self.hook()
+        await way.send(message(suppressed=2))
+        (taken,) = hook.taken
+        assert (taken["event"], taken["link"]) == ("open", "https://apm.example/spikes/7")
+        assert taken["text"].splitlines() == [
+            "Load spike on web1, web2 (shop): from 2.10 to 31.4",
+            "GET /search: 3 times the requests, on web1 and web2 <b>",
+            "since 2026-09-21 14:03:20 UTC",
+            "https://apm.example/spikes/7",
+            "2 earlier alerts of this project were not sent: too many in an hour",
+        ]
+        assert taken["spike"]["causes"][0]["mechanism"] == "traffic"
+        assert taken["spike"]["id"] == kept_spike().id
+
+    async def test_a_webhook_that_does_not_take_it(self) -> None:
+        """ADV-05: an error is a failure, and so is a redirect, which is not followed; who never answers is given up."""
+        self.patch(limits, "ALERT_S", 0.3)
+        _, way = self.hook(500, 302, None)
+        assert await self.fails(way.send(message())) == "NotSent: it answered 500"
+        assert await self.fails(way.send(message())) == "NotSent: it answered 302"
+        assert await self.fails(way.send(message())) == "NotSent: no answer within 0.3 s"
+
+    async def test_a_webhooks_certificate_counts(self) -> None:
+        """ADV-05: a certificate that nobody vouches for is refused; with `ca` it is taken."""
+        certified(Path("tls"))
+        hook = Hook()
+        context = DefaultOpenSSLContextFactory("tls/both.pem", "tls/both.pem")
+        port = reactor.listenSSL(0, Site(hook), context, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        url = f"https://127.0.0.1:{port.getHost().port}/"
+        stranger = Webhook(url, reactor, BrowserLikePolicyForHTTPS())
+        assert "certificate verify failed" in await self.fails(stranger.send(message()))
+        assert hook.taken == []
+        await Webhook(url, reactor, policy_of(Path("tls/both.pem"))).send(message())
+        assert len(hook.taken) == 1
+
+    def command(self, script: str, as_json: bool = False) -> Command:
+        threads = ThreadPool(0, 1, "test-commands")
+        threads.start()
+        self.addCleanup(threads.stop)
+        return Command(["/bin/sh", "-c", script, "$HOME;touch injected"], as_json, reactor, threads)
+
+    async def test_command(self) -> None:
+        """ADV-05: a command gets the report on its standard input and a few words in its environment, none of the
+        collector's own; no shell reads its arguments.
+        """
+        self.patch(os, "environ", {**os.environ, "BITVILLE_API_KEY_SHOP": "secret"})
+        here = os.getcwd()
+        await self.command(f'cd {here}; cat > report; env > environment; echo "$0" > name').send(message())
+        assert text_of("report") == message().markdown()
+        assert text_of("name") == "$HOME;touch injected\n"
+        told = dict(line.split("=", 1) for line in text_of("environment").splitlines())
+        own = {name: value for name, value in told.items() if name.startswith("BITVILLE_")}
+        assert own == {
+            "BITVILLE_EVENT": "open", "BITVILLE_PROJECT": "shop", "BITVILLE_SPIKE": kept_spike().id,
+            "BITVILLE_LINK": "https://apm.example/spikes/7", "BITVILLE_SUBJECT": message().subject,
+        }  # fmt: skip
+        await self.command(f"cat > {here}/report", as_json=True).send(message())
+        assert json.loads(text_of("report"))["event"] == "open"
+
+    async def test_a_command_that_does_not_work(self) -> None:
+        """ADV-05: a command that fails, is not there or hangs is a failure; what hangs is killed with its children."""
+        self.patch(limits, "ALERT_COMMAND_S", 0.5)
+        assert await self.fails(self.command("exit 3").send(message())) == "NotSent: /bin/sh ended with 3"
+        way = self.command("")
+        way.argv = ["/no/such"]
+        assert await self.fails(way.send(message())) == "NotSent: /no/such: No such file or directory"
+        mark = f"{os.getcwd()}/children"
+        hung = await self.fails(self.command(f"sleep 60 & echo $! > {mark}; wait").send(message()))
+        assert hung == "NotSent: /bin/sh took longer than 0.5 s and was killed"
+        assert is_gone(int(text_of("children")))
+
+    async def test_mail(self) -> None:
+        """ADV-05: a mail has the text and the report; the end of a spike is an answer to its beginning."""
+        sink = Sink()
+        server = Address("127.0.0.1", self.listening(sink))
+        way = Mail(server, "apm@shop.example", ["a@x.example", "b@x.example"], Wall())
+        await way.send(message())
+        await way.send(message("over"))
+        first, second = sink.mails[::2]  # one for each of two
+        assert first["Subject"] == "Load spike on web1, web2 (shop): from 2.10 to 31.4"
+        assert second["Subject"] == "Over after 3 m 00 s: Load spike on web1, web2 (shop): from 2.10 to 31.4"
+        assert (first["To"], first["From"]) == ("a@x.example, b@x.example", "apm@shop.example")
+        assert sink.recipients == ["a@x.example", "b@x.example"] * 2
+        assert second["In-Reply-To"] == first["Message-ID"] != second["Message-ID"]
+        body = first.get_content()
+        assert "https://apm.example/spikes/7" in body
+        assert "## Cause 1: traffic" in body
+
+    async def test_a_mail_server_that_refuses(self) -> None:
+        """ADV-05: a refused mail is a failure, and so is a server that is not there."""
+        way = Mail(Address("127.0.0.1", self.listening(Sink(refuses=True))), "apm@x.example", ["a@x.example"], Wall())
+        assert "SMTP" in await self.fails(way.send(message()))
+        way.server = Address("127.0.0.1", free_port())
+        assert "Refused" in await self.fails(way.send(message()))
+
+    async def test_another_machines_mail_server_speaks_tls(self) -> None:
+        """ADV-05: a mail to another machine goes by TLS with a certificate that counts, or not at all."""
+        certified(Path("tls"))
+        self.patch(limits, "ALERT_S", 1.0)
+        context = DefaultOpenSSLContextFactory("tls/both.pem", "tls/both.pem")
+        policy = policy_of(Path("tls/both.pem"))
+        plain, secure = Sink(), Sink(context)
+        for sink, ours, sent in ((plain, policy, 0), (secure, None, 0), (secure, policy, 1)):
+            server = Elsewhere("127.0.0.1", self.listening(sink))
+            way = Mail(server, "apm@x.example", ["a@x.example"], Wall())
+            way.policy = None if ours is None else (lambda host: policy.creatorForNetloc(host.encode(), 25))
+            if sent:
+                await way.send(message())
+            else:
+                await self.fails(way.send(message()))
+            assert len(sink.mails) == sent
+        assert secure.secure == [True]
+        way = Mail(
+            Elsewhere("127.0.0.1", self.listening(plain)), "apm@x.example", ["a@x.example"], Wall(), insecure=True
+        )
+        await way.send(message())
+        assert len(plain.mails) == 1
+
+
+class Elsewhere(Address):
+    """An address that is taken for another machine's."""
+
+    is_loopback = False
+
+
+class Wall:
+    """The reactor, telling the time that the report is of."""
+
+    steady = reactor
+
+    def seconds(self) -> float:
+        return NOW
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+
+@attrs.define(eq=False)
+class Told:
+    """A way that fails as often as it is told to."""
+
+    failures: int = 0
+    name: str = "told"
+    messages: list[Message] = attrs.field(factory=list)
+    tries: int = 0
+
+    async def send(self, message: Message) -> None:
+        self.tries += 1
+        if self.failures:
+            self.failures -= 1
+            raise NotSent("not now")
+        self.messages.append(message)
+
+
+class AlertsTests(SynchronousTestCase):
+    """Which alerts are sent, and how often each is tried."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(NOW)
+
+    def alerts(self, *ways: Told, per_hour: int = 2, **more: Any) -> Alerts:
+        return Alerts(ways, "https://apm.example/apm/", self.clock, Rates(per_hour / 3600, per_hour), **more)
+
+    def tell(self, alerts: Alerts, event: Any, id: str, project: str = "shop") -> None:
+        alerts.tell(event, kept_spike(id, project), full_report())
+
+    def test_a_link_has_the_proxys_path(self) -> None:
+        """LIST-08: the link goes to the page of the spike, below the path of a proxy."""
+        way = Told()
+        self.tell(self.alerts(way), "open", "a")
+        assert way.messages[0].link == "https://apm.example/apm/spikes/a"
+
+    def test_so_many_an_hour(self) -> None:
+        """ADV-05: of a project that spikes all the time a few are told, beginning and end; the next one says how many
+        were not; another project's are.
+        """
+        way = Told()
+        alerts = self.alerts(way)
+        for n in range(5):
+            self.tell(alerts, "open", f"{n}")
+            self.tell(alerts, "over", f"{n}")
+        self.tell(alerts, "open", "x", "blog")
+        sent = [(m.event, m.spike.id, m.suppressed) for m in way.messages]
+        assert sent == [("open", "0", 0), ("over", "0", 0), ("open", "1", 0), ("over", "1", 0), ("open", "x", 0)]
+        assert alerts.state()["suppressed"] == 6
+        self.clock.advance(1800)
+        self.tell(alerts, "open", "later")
+        assert way.messages[-1].suppressed == 6
+        self.tell(alerts, "over", "later")
+        assert way.messages[-1].suppressed == 0
+
+    def test_the_end_can_be_left_out(self) -> None:
+        """ADV-05: `over = no` tells beginnings only."""
+        way = Told()
+        alerts = self.alerts(way, over=False)
+        self.tell(alerts, "open", "a")
+        self.tell(alerts, "over", "a")
+        assert [m.event for m in way.messages] == ["open"]
+
+    def test_tried_some_times(self) -> None:
+        """ADV-05: what fails is tried again within minutes, each way by itself, and given up in the end; counted."""
+        twice, always, fine = Told(2, "twice"), Told(99, "always"), Told(0, "fine")
+        alerts = self.alerts(twice, always, fine)
+        self.tell(alerts, "open", "a")
+        assert (len(fine.messages), twice.tries, alerts.state()["waiting"]) == (1, 1, 2)
+        for wait in limits.ALERT_WAITS_S[1:]:
+            self.clock.advance(wait)
+        assert (len(twice.messages), twice.tries, always.tries) == (1, 3, len(limits.ALERT_WAITS_S))
+        self.clock.advance(10_000)
+        assert always.tries == len(limits.ALERT_WAITS_S)
+        ways = alerts.state()["ways"]
+        assert ways["fine"] == ways["twice"] == {"sent": 1, "failed": 0, "dropped": 0}
+        assert ways["always"] == {"sent": 0, "failed": 1, "dropped": 0}
+        assert alerts.state()["waiting"] == 0
+
+    def test_not_too_many_wait(self) -> None:
+        """Alerts that cannot be sent do not pile up: beyond a bound they are dropped and counted."""
+        self.patch(limits, "ALERTS_WAITING", 3)
+        alerts = self.alerts(Told(10**6), per_hour=100)
+        for n in range(5):
+            self.tell(alerts, "open", f"{n}")
+        assert alerts.state()["ways"]["told"]["dropped"] == 2
+        assert alerts.state()["waiting"] == 3
+
+    def test_complaints_are_few_and_hold_no_secret(self) -> None:
+        """DAEMON-14: failures of one way are logged once a minute with their number, without the address, which may be
+        a secret.
+        """
+        said: list[Any] = []
+        globalLogPublisher.addObserver(said.append)
+        self.addCleanup(globalLogPublisher.removeObserver, said.append)
+        alerts = self.alerts(Told(10**6), per_hour=100)
+        for n in range(4):
+            self.tell(alerts, "open", f"{n}")
+        self.clock.advance(5)
+        warned = [formatEvent(event) for event in said if event["log_level"].name == "warn"]
+        assert warned == ["an alert was not sent by told: not now"]
+        self.clock.advance(120)
+        warned = [formatEvent(event) for event in said if event["log_level"].name == "warn"]
+        assert warned[1:] == ["an alert was not sent by told: not now (7 more since the last time)"]
+
+    def test_as_the_file_says(self) -> None:
+        """ADV-05: `[alerts]` names the ways; nothing set is nobody told."""
+        section = AlertsSection(
+            webhook="https://chat.example/hook", command=("/bin/true",), mail_to=("ops@x.example",), per_hour=3
+        )
+        alerts = Alerts.of(section, "http://127.0.0.1:8443", self.clock)
+        assert [way.name for way in alerts.channels] == ["webhook", "command", "mail"]
+        assert alerts.rates.burst == 3
+        assert Alerts.of(AlertsSection(), "", self.clock).channels == []
+        assert "chat.example" not in repr(alerts)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("webhook = http://chat.example/x", "plain http"), ("webhook = ftp://x", "a URL is wanted"),
+        ("command = mail ops", "absolute path"), ("command = /bin/sh 'x", "quotation"),
+        ("mail_to = ops", "ops@example"), ("mail_to = a@x.example, b", "ops@example"),
+        ("mail_user = me", "without mail_password"), ("per_hour = 0", "1 or"),
+        ("base_url = apm.example", "address of the pages"), ("mail_from = Me <a@b>", "ops@example"),
+        ("to = x", "no key 'to'"),
+    ],
+)  # fmt: skip
+def test_wrong_settings(text: str, why: str) -> None:
+    """CFG-06: a wrong setting is one line that says what is wanted; a secret is not shown in it."""
+    path = Path("collector.ini").absolute()
+    path.write_text(f"[alerts]\n{text}\n")
+    path.chmod(0o640)
+    with pytest.raises(ConfigError) as caught:
+        read_collector(path, {})
+    assert why in str(caught.value)
+    assert "chat.example" not in str(caught.value)
+
+
+def test_the_settings() -> None:
+    """CFG-06, DAEMON-16: each way's settings; secrets also from a file."""
+    Path("hook").write_text("https://chat.example/T0/B0/secret/\n")
+    path = Path("collector.ini").absolute()
+    path.write_text("[alerts]\ncommand = /opt/page 'a b' c\nmail_to = a@x.example, b@y.example\nmail_server = mx:25\n")
+    path.chmod(0o640)
+    read = read_collector(path, {"BITVILLE_ALERTS_WEBHOOK_FILE": "hook"}).alerts
+    assert read.webhook == "https://chat.example/T0/B0/secret/"
+    assert read.command == ("/opt/page", "a b", "c")
+    assert read.mail_to == ("a@x.example", "b@y.example")
+    assert (read.per_hour, read.over, read.mail_server.host) == (limits.ALERTS_PER_HOUR, True, "mx")
