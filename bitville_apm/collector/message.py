@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from email.message import EmailMessage
+from email.policy import SMTP
 from email.utils import formatdate
 from typing import Literal
 
@@ -77,4 +78,5 @@ class Message:
             mail["In-Reply-To"] = mail["References"] = first
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content(f"{self.text}\n\n{self.markdown()}", cte="quoted-printable")
-        return mail.as_bytes()
+        # A subject of 200 characters in one line: folded ones begin with a space in some readers.
+        return mail.as_bytes(policy=SMTP.clone(max_line_length=2 * limits.ALERT_SUBJECT))

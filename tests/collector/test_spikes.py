@@ -124,8 +124,8 @@ def test_hosts_projects_and_late_frames(watched: Watched) -> None:
 
 
 def test_a_restart_in_the_middle(tmp_path: Path) -> None:
-    """design 7, ADV-05: killed while a spike lasts, the collector goes on with it: one id, a revision more, and its end;
-    one alert of its beginning and one of its end.
+    """design 7, ADV-05: killed while a spike lasts, the collector goes on with it: one id, a revision more, and its
+    end; one alert of its beginning and one of its end.
     """
     told = tmp_path / "told"
     command = f"/bin/sh -c 'printenv BITVILLE_EVENT BITVILLE_LINK >> {told}'"
