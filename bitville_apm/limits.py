@@ -394,6 +394,16 @@ SEEN_BEFORE = 5
 SPIKES_LISTED_S = 86_400.0
 """What `/api/spikes` lists when nobody says from when."""
 
+# --- Command line -----------------------------------------------------------------------------------------
+ASK_S = 60.0
+"""How long a command waits for the collector: a report of a busy hour takes some seconds, and others may be first."""
+ASK_SESSION_S = 120
+"""A session that a command on the collector's machine opens for itself ends with it, or after this."""
+SPIKES_TOLD_S = 7 * 86_400.0
+"""What `bitville spikes` lists when nobody says from when."""
+SHORT_ID = 8
+"""Characters of an id that people are shown, where they tell it apart."""
+
 # --- Pages and API (design 7) -----------------------------------------------------------------------------
 PARAMETER_CHARACTERS = 2048
 """Longest value of a URL's parameter: as much as of a URL is kept for search."""

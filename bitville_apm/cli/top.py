@@ -1,4 +1,6 @@
-"""`bitville top --live`: what PHP on this machine is doing right now, request by request, from the running agent."""
+"""`bitville top`: what was heaviest in some time, from the collector; with `--live`: what PHP on this machine is doing
+right now, request by request, from the running agent.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from typing import Any
 
 from bitville_apm import limits
 from bitville_apm.agent.control import CONTROL
-from bitville_apm.cli import inis
+from bitville_apm.analysis.telling import duration, load, moment, shown
+from bitville_apm.cli import asking, inis, keyring, terminal, times
 from bitville_apm.cli.agent import Declined, NoAnswer, ask
 
 _STATES = {
@@ -26,15 +29,34 @@ _STATES = {
 _HEAD = ("AGE", "CPU", "QUEUED", "BLOCKED", "STATE", "PID", "ENDPOINT", "ID")
 
 
+DIMENSIONS = ("endpoint", "function", "statement", "process")
+"""What is shown when no dimension is asked for: who can be the cause of load."""
+
+
 def add_to(commands: Any) -> None:
     """The command."""
-    top = commands.add_parser("top", help="the requests that run right now, the oldest first")
-    top.add_argument("--live", action="store_true", required=True, help="ask the agent of this machine")
-    inis.add_options(top, "agent.ini")
+    top = commands.add_parser(
+        "top",
+        help="what was heaviest: endpoints, functions, statements, processes",
+        description="The heaviest values of the last hour, or of another time, from the collector; --live: the "
+        "requests that run right now on this machine, from its agent.",
+    )
+    top.add_argument("--live", action="store_true", help="ask the agent of this machine (--config is its agent.ini)")
+    top.add_argument("--dimension", choices=sorted(limits.DIMENSION_CAPS), help="only this (default: the four above)")
+    times.add_options(top, "1h")
+    top.add_argument("--host", help="of this host only")
+    top.add_argument("--project", help="of this project only")
+    top.add_argument("--limit", type=int, metavar="N", help="rows of each (default: 5, of one dimension 20)")
+    top.add_argument("--json", action="store_true", help="print JSON, for programs; times in seconds")
+    asking.add_options(top)
     top.set_defaults(run=_run)
 
 
 def _run(given: argparse.Namespace) -> int:
+    return _live(given) if given.live else _heaviest(given)
+
+
+def _live(given: argparse.Namespace) -> int:
     try:
         told = ask(inis.agent(given).agent.state / CONTROL, "live", limits.CONTROL_S)
     except (NoAnswer, Declined) as error:
@@ -45,6 +67,59 @@ def _run(given: argparse.Namespace) -> int:
     else:
         print("\n".join(live_lines(told["requests"], shutil.get_terminal_size((120, 24)).columns)))
     return 0
+
+
+# --- From the collector -----------------------------------------------------------------------------------
+
+
+def _heaviest(given: argparse.Namespace) -> int:
+    dimensions = (given.dimension,) if given.dimension else DIMENSIONS
+    limit = given.limit or (20 if given.dimension else 5)
+    try:
+        start, end = times.window(given, keyring.now(), 3600.0)
+        with asking.collector(given) as collector:
+            place = {"from_": start, "to": end, "host": given.host, "project": given.project, "limit": limit}
+            tops = [collector.json("top", dimension=dimension, **place) for dimension in dimensions]
+    except (asking.Declined, ValueError) as error:
+        print(f"bitville: {error}", file=sys.stderr)
+        return 1
+    if given.json:
+        print(json.dumps(tops[0] if given.dimension else {top["dimension"]: top for top in tops}, indent=2))
+    else:
+        print("\n".join(top_lines(tops, shutil.get_terminal_size((120, 24)).columns)))
+    return 0
+
+
+def top_lines(tops: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
+    """A table for each dimension that has anything; loads are task-seconds a second."""
+    start, end = tops[0]["from"], tops[0]["to"]
+    widened = ", widened to whole hours" if tops[0]["widened"] else ""
+    yield f"{moment(start)} to {moment(end)}{widened}; LOAD is running and blocked task-seconds a second"
+    shown_any = False
+    for top in tops:
+        if not top["items"]:
+            continue
+        shown_any = True
+        yield ""
+        rows: list[tuple[str, ...]] = [("LOAD", "BLOCKED", "REQUESTS", "P95", "ERRORS", top["dimension"].upper())]
+        rows += [_heavy(row, end - start) for row in top["items"]]
+        yield from terminal.columns(rows, width, frozenset(range(5)))
+    if not shown_any:
+        yield "nothing was seen in that time"
+
+
+def _heavy(row: Mapping[str, Any], seconds: float) -> tuple[str, ...]:
+    return (
+        load((row["running_s"] + row["blocked_s"]) / seconds),
+        load(row["blocked_s"] / seconds),
+        f"{row['requests']:,}",
+        "-" if row["p95_ms"] is None else duration(row["p95_ms"]),
+        f"{row['errors']:,}",
+        shown(row["value"]),
+    )
+
+
+# --- Live -------------------------------------------------------------------------------------------------
 
 
 def live_lines(requests: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
