@@ -40,12 +40,12 @@ TEMPLATES = 10_000
 DIMENSIONS = ("endpoint", "function", "statement")
 
 
-def drawn(application: Application, project: str) -> list[Arrival]:
+def drawn(application: Application, project: str, end: float = NOON) -> list[Arrival]:
     """Requests to draw from: each adds its functions and statements, and is kept as a short record."""
-    sender = Sender(project=project, now=NOON, journal=None, batch=True, postgres=False)
+    sender = Sender(project=project, now=end, journal=None, batch=True, postgres=False)
     made = []
     for n in range(TEMPLATES):
-        body = application.end(NOON - DAY)
+        body = application.end(end - DAY)
         read = bodies.read(item(body, n, framed=False), sender)
         short = {name: value for name, value in body.items() if name not in ("profile", "sql")}
         _, arrival = read.arrivals[0]
@@ -53,10 +53,10 @@ def drawn(application: Application, project: str) -> list[Arrival]:
     return made
 
 
-def arrivals(application: Application, n: int, days: float) -> Iterator[Arrival]:
-    """Requests until NOON, each with an id, a time and a URL of its own."""
-    templates, chance = drawn(application, "shop"), application.chance
-    for at in application.times(n, NOON - days * DAY, days * DAY - 60):
+def arrivals(application: Application, n: int, days: float, end: float = NOON) -> Iterator[Arrival]:
+    """Requests until `end`, each with an id, a time and a URL of its own."""
+    templates, chance = drawn(application, "shop", end), application.chance
+    for at in application.times(n, end - days * DAY, days * DAY - 60):
         of = chance.choice(templates)
         assert of.request is not None
         id, start = str(uuid.UUID(int=chance.getrandbits(128), version=4)), of.request.uri.rpartition("/")[0]

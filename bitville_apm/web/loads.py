@@ -73,8 +73,10 @@ def figure(loads: Loads, marks: Sequence[Mark], go: Flattenable = "") -> Tag:
     load1 = loads.series(lambda load: load.load1)
     upper = [
         Line("tasks", "Running and blocked", loads.series(lambda load: load.tasks), area=True),
-        Line("blocked", "Blocked", loads.series(lambda load: load.blocked), area=True),
     ]
+    blocked = loads.series(lambda load: load.blocked)
+    if any(value is not None for value in blocked):
+        upper.append(Line("blocked", "Blocked", blocked, area=True))
     if any(value is not None for value in load1):
         upper.append(Line("load1", "Load average", load1))
     if loads.cores:

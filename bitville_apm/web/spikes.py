@@ -94,8 +94,12 @@ def newest_panel(spikes: Sequence[Spike], scope: Scope, now: float) -> Tag:
 
 
 def explain_link(scope: Scope, now: float, text: str = "explain this time") -> Tag:
-    """To have the shown time explained, whether there was a spike or not."""
-    return tags.a(text, href=scope.fixed(now).url("/explain"))
+    """To have the shown time explained, whether there was a spike or not; of a longer one, a part is to be chosen."""
+    fixed = scope.fixed(now)
+    if (fixed.end or now) - (fixed.start or 0.0) > limits.EXPLAIN_WINDOW_S:
+        fixed = Scope(project=scope.project, host=scope.host)
+        return tags.a(text.replace("this time", "any time"), href=fixed.url("/explain"))
+    return tags.a(text, href=fixed.url("/explain"))
 
 
 def spikes_body(shown: Spikes, frame: Frame) -> Tag:

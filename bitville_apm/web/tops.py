@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import attrs
 from twisted.web.template import Flattenable, Tag, tags
 
 from bitville_apm.cells import OTHER
@@ -129,46 +132,112 @@ def _why_empty(dimension: str) -> str:
 
 
 def _top_table(top: Top, scope: Scope) -> Tag:
-    timed = top.dimension in ("endpoint", "statement")
-    each = top.dimension in EACH
-    own = "Self time" if top.dimension == "function" else "Total time"
-    loaded = any(load_ms(row) for row in top.rows)
-    columns = [Column(singular(top.dimension))]
-    if loaded:
-        columns.append(Column("Load", number=True, hint=LOAD_HINT, beside=("bars",)))
-    columns.append(Column(own, number=True, beside=() if loaded else ("bars",)))
-    if top.dimension != "endpoint":
-        columns.append(Column("Calls", number=True, hint="Executions; not every profiler counts them"))
-    columns += [
-        Column("Requests", number=True),
-        Column("Mean", number=True, hint="Per execution" if each else "Per request"),
-    ]
-    if timed:
+    columns = _columns(top)
+    measures = [measure(row) for row in top.rows for measure in (columns[0].value,)]
+    heaviest = max([0.0, *measures])
+    heads = [Column(singular(top.dimension))]
+    for n, column in enumerate(columns):
+        heads.append(Column(column.heading, number=True, hint=column.hint, beside=("bars",) if n == 0 else ()))
+    rows = sorted(top.rows, key=lambda row: -columns[0].value(row)) if top.dimension in SAMPLED else top.rows
+    lines = [_top_line(top.dimension, row, columns, heaviest, scope) for row in rows]
+    return table(f"{DIMENSIONS[top.dimension]} by their time", heads, lines, "top")
+
+
+def _top_line(dimension: str, row: TopRow, columns: Sequence[Measure], heaviest: float, scope: Scope) -> Tag:
+    first, *others = columns
+    return tags.tr(
+        tags.td(value_link(dimension, row.value, scope), class_="name"),
+        tags.td(first.text(row), class_="num strong"),
+        tags.td(bar(first.value(row), heaviest), class_="bars"),
+        [number(column.text(row)) for column in others],
+    )
+
+
+@attrs.frozen
+class Measure:
+    """A column of numbers: its value in a row, and how that is said."""
+
+    heading: str
+    value: Callable[[TopRow], float]
+    hint: str | None = None
+    said: Callable[[TopRow], str] | None = None
+
+    def text(self, row: TopRow) -> str:
+        """The number in words; what is nothing steps back."""
+        if self.said is not None:
+            return self.said(row)
+        value = self.value(row)
+        return words.milliseconds(value) if value else words.NOTHING
+
+
+_LOAD = Measure("Load", load_ms, LOAD_HINT)
+_CPU = Measure("CPU", lambda row: row.cpu_ms, "On a CPU")
+_QUEUE = Measure("Waited for a CPU", lambda row: row.queue_ms, "Could have run, but no CPU was free")
+_BLOCKED = Measure("Blocked", lambda row: row.blocked_s * 1000, "Uninterruptible: mostly waiting for a disk")
+_WAITING = Measure("Waiting", lambda row: row.waiting_s * 1000, "Asleep, or held up by something else than a disk")
+_REQUESTS = Measure("Requests", lambda row: row.requests, said=lambda row: words.count(row.requests))
+_ERRORS = Measure(
+    "Errors", lambda row: row.errors, "Status 500 and above, fatal errors, died", lambda row: words.count(row.errors)
+)
+_MAX = Measure("Max", lambda row: row.max_ms)
+_CALLS = Measure(
+    "Calls",
+    lambda row: row.executions or 0,
+    "Executions; not every profiler counts them",
+    lambda row: words.count(row.executions),
+)
+
+
+def _sessions_ms(row: TopRow) -> float:
+    return load_ms(row) + row.waiting_s * 1000
+
+
+SAMPLED = {
+    "process": [_LOAD, _CPU, _QUEUE, _BLOCKED],
+    "wait": [
+        Measure("Session time", _sessions_ms, "Database sessions added up over the time they were in it"),
+        Measure("Running", lambda row: row.cpu_ms, "Active and waiting for nothing"),
+        Measure("Disk", lambda row: row.blocked_s * 1000, "Waiting for a disk"),
+        Measure(
+            "Waiting", lambda row: row.waiting_s * 1000, "Waiting for anything else: locks, clients, other sessions"
+        ),
+    ],
+    "blocker": [Measure("Held up", _sessions_ms, "The time of all sessions behind it, added up")],
+}
+"""Dimensions that only looks know: nobody counts requests of them."""
+
+
+def _columns(top: Top) -> list[Measure]:
+    """What is said of the values of a dimension; the first is what they are ranked by."""
+    dimension, rows = top.dimension, top.rows
+    if dimension in SAMPLED:
+        return SAMPLED[dimension]
+    each = dimension in EACH
+    own = Measure("Self time" if dimension == "function" else "Total time", lambda row: row.wall_ms)
+    columns = [_LOAD, own] if any(load_ms(row) for row in rows) else [own]
+    if dimension != "endpoint":
+        columns.append(_CALLS)
+    mean = Measure("Mean", lambda row: row.wall_ms / _times(row, each), "Per execution" if each else "Per request")
+    columns += [_REQUESTS, attrs.evolve(mean, said=lambda row: words.milliseconds(mean.value(row)))]
+    if dimension in ("endpoint", "statement"):
         kind = "executions" if each else "requests"
-        columns += [Column(p, number=True, hint=f"{p[1:]} of 100 {kind} took no longer") for p in ("p50", "p95", "p99")]
-    columns += [Column("Max", number=True), Column("CPU", number=True), Column("Errors", number=True)]
-    heaviest = max(load_ms(row) if loaded else row.wall_ms for row in top.rows)
-    rows = [_top_row(top, row, scope, heaviest, timed, loaded) for row in top.rows]
-    return table(f"{DIMENSIONS[top.dimension]} by their time", columns, rows, "top")
+        columns += [_percentile(name, kind) for name in ("p50", "p95", "p99")]
+    columns += [_MAX, _CPU]
+    if any(row.blocked_s for row in rows):
+        columns.append(_BLOCKED)
+    if dimension == "statement" and any(row.waiting_s for row in rows):
+        columns.append(_WAITING)
+    return [*columns, _ERRORS]
 
 
-def _top_row(top: Top, row: TopRow, scope: Scope, heaviest: float, timed: bool, loaded: bool) -> Tag:
-    times = row.executions if row.executions and top.dimension in EACH else row.requests
-    cells = [
-        tags.td(value_link(top.dimension, row.value, scope), class_="name"),
-        tags.td(words.milliseconds(load_ms(row) if loaded else row.wall_ms), class_="num strong"),
-        tags.td(bar(load_ms(row) if loaded else row.wall_ms, heaviest), class_="bars"),
-    ]
-    if loaded:
-        cells.append(number(words.milliseconds(row.wall_ms)))
-    if top.dimension != "endpoint":
-        cells.append(number(words.count(row.executions)))
-    cells += [number(words.count(row.requests)), number(words.milliseconds(row.wall_ms / max(1, times)))]
-    if timed:
-        cells += [number(words.milliseconds(value)) for value in (row.p50_ms, row.p95_ms, row.p99_ms)]
-    cells += [
-        number(words.milliseconds(row.max_ms)),
-        number(words.milliseconds(row.cpu_ms) if row.cpu_ms else words.NOTHING),
-        number(words.count(row.errors)),
-    ]
-    return tags.tr(cells)
+def _percentile(name: str, kind: str) -> Measure:
+    def of(row: TopRow) -> float | None:
+        found: float | None = getattr(row, f"{name}_ms")
+        return found
+
+    hint = f"{name[1:]} of 100 {kind} took no longer"
+    return Measure(name, lambda row: of(row) or 0.0, hint, lambda row: words.milliseconds(of(row)))
+
+
+def _times(row: TopRow, each: bool) -> int:
+    return max(1, row.executions if each and row.executions else row.requests)

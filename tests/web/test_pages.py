@@ -296,3 +296,28 @@ def test_what_rows_are_ranked_by_comes_first(dimension: str) -> None:
     waited = w.ask(f"/top?dimension={dimension}", session=w.session()).text
     assert ">Load<" not in waited
     assert re.findall(r'<td class="num strong">([^<]+)<', waited) == ["1\u202fm 30\u202fs"]
+
+
+@pytest.mark.parametrize(
+    ("dimension", "columns"),
+    [
+        ("process", ["Process", "Load", "CPU", "Waited for a CPU", "Blocked"]),
+        ("wait", ["Database wait", "Session time", "Running", "Disk", "Waiting"]),
+        ("blocker", ["Blocker", "Held up"]),
+        ("external", ["External call", "Load", "Total time", "Calls", "Requests", "Mean", "Max", "CPU", "Errors"]),
+    ],
+)
+def test_columns_that_a_dimension_has(dimension: str, columns: list[str]) -> None:
+    """QUERY-01: what only looks know (processes, database waits, blockers) has no columns of requests; what waits the
+    longest comes first, though it is no load.
+    """
+    w = World()
+    w.store.tops[dimension] = [
+        top_row("short", cpu_ms=910.0, queue_ms=0.0, waiting_s=0.0),
+        top_row("long", cpu_ms=910.0, queue_ms=0.0, waiting_s=9.0),
+    ]
+    page = w.ask(f"/top?dimension={dimension}", session=w.session()).text
+    assert re.findall(r"<th[^>]*>([^<]+)<", page) == columns
+    waited = dimension in ("wait", "blocker")
+    assert (page.index(">long<") < page.index(">short<")) == waited
+    assert ("9.91" in page) == waited
