@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from bitville_apm import breaker, files, limits
 from bitville_apm.agent import outgoing
 from bitville_apm.agent.outgoing import Outgoing
-from bitville_apm.agent.quarantine import Quarantine
+from bitville_apm.agent.quarantine import Item, Quarantine
 from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.segment import Record
 from bitville_apm.agent.transmitter import Delivered, Failed, Rejected, Transmitter
@@ -252,7 +252,7 @@ class Forward:
     async def _delivered(self, journal: Outgoing, part: Sequence[Record], answer: Delivered) -> None:
         became, kept = outgoing.became_of(part, answer)
         for record, why in kept:
-            await self._set_aside(record, why)
+            await self._set_aside(journal, record, why)
         self.held = ""
         self._not_before = 0.0
         self._refused = 0
@@ -269,7 +269,7 @@ class Forward:
             return True
         if at_fault:
             self._refused += 1
-            await self._set_aside(part[0], Rejected(1, failed.reason))
+            await self._set_aside(journal, part[0], Rejected(1, failed.reason))
             await journal.settle(part, outgoing.lost(part[0], failed.kind))
             return True
         self.failed_batches += 1
@@ -289,8 +289,9 @@ class Forward:
             self._held_until = now + limits.HOLD_S
         return False
 
-    async def _set_aside(self, record: Record, why: Rejected) -> None:
-        await self.run(self.quarantine.keep, int(self.now() * 1000), why.reason, why.fields, record.entry.body)
+    async def _set_aside(self, journal: Outgoing, record: Record, why: Rejected) -> None:
+        now_ms, item = int(self.now() * 1000), Item.of(record, journal.journal.journal_id)
+        await self.run(self.quarantine.keep, now_ms, why.reason, why.fields, record.entry.body, item)
 
     async def _set_breaker(self, changed: Breaker) -> None:
         before, self.breaker = self.breaker, changed

@@ -75,7 +75,8 @@ class Journal:
     newest: Record | None = None
     entered_before: Count = NONE
     _books: Books = attrs.Factory(Books)
-    _opening: DeferredLock = attrs.Factory(DeferredLock)
+    _openers: list[Deferred[None]] | None = None
+    """Who waits for it to be opened; None while nobody opens it."""
     _reading: DeferredLock = attrs.Factory(DeferredLock)
     _syncing: DeferredLock = attrs.Factory(DeferredLock)
     _failures: dict[str, str] = attrs.Factory(dict)
@@ -123,12 +124,26 @@ class Journal:
             raise NotWritten(self.failing) from None
 
     async def _opened(self) -> None:
-        if not self.opened:
-            await self._opening.run(lambda: Deferred.fromCoroutine(self._open_once()))
-
-    async def _open_once(self) -> None:
         if self.opened:
             return
+        if self._openers is not None:  # each line that comes while a slow disk is opened waits here: thousands
+            waits: Deferred[None] = Deferred()
+            self._openers.append(waits)
+            await waits
+            return
+        self._openers = []
+        try:
+            await self._open()
+        except Exception as error:
+            waiting, self._openers = self._openers, None
+            for waits in waiting:
+                waits.errback(error)
+            raise
+        waiting, self._openers = self._openers, None
+        for waits in waiting:
+            waits.callback(None)
+
+    async def _open(self) -> None:
         found = await self.run(self.disk.open)
         self.opened = True
         self._failures.pop("open", None)
@@ -246,7 +261,7 @@ class Journal:
 
     def _tick(self) -> None:
         if not self.opened:
-            if self._opening.locked:
+            if self._openers is not None:
                 return
             Deferred.fromCoroutine(self._opened()).addErrback(lambda f: self._failed("open", f.value))
             return

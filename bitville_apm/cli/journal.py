@@ -1,4 +1,5 @@
-"""`bitville journal`: what waits on disk for the collector; whether it is whole; sending a set-aside one again.
+"""`bitville journal`: what waits on disk for the collector; whether it is whole; sending a set-aside one, or
+what was refused, again.
 
 Nothing here changes a journal, so all of it works beside a running agent, and without one.
 """
@@ -9,14 +10,14 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from bitville_apm import limits
-from bitville_apm.agent import survey
+from bitville_apm.agent import quarantine, survey
 from bitville_apm.agent.segment import Record
 from bitville_apm.agent.survey import Survey
 from bitville_apm.agent.transmitter import Delivered, Failed, Transmitter, trust
@@ -36,9 +37,16 @@ def add_to(commands: Any) -> None:
     for action in (listing, verify):
         action.add_argument("paths", type=Path, nargs="*", metavar="DIR", help="journals (default: all of the agent's)")
     replay = actions.add_parser(
-        "replay", help="send all that is in a copied or set-aside journal; what the collector has, it keeps once"
+        "replay",
+        help="send what is in a copied or set-aside journal, or in quarantine; what the collector has, it keeps once",
     )
-    replay.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="journals, or single segments")
+    replay.add_argument(
+        "paths",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="journals, single segments, quarantines, or single files of those",
+    )
     replay.add_argument("--section", metavar="NAME", help="send with the key of [php NAME] instead of [collector]'s")
     replay.set_defaults(act=_replay)
     for action in actions.choices.values():
@@ -134,8 +142,8 @@ def _verify(given: argparse.Namespace, settings: AgentConfig) -> int:
 
 def _replay(given: argparse.Namespace, settings: AgentConfig) -> int:
     for path in given.paths:
-        if not path.exists() or (path.is_dir() and not survey.is_journal(path)):
-            raise ConfigError(path, "is neither a journal nor a segment of one")
+        if not path.exists() or (path.is_dir() and not survey.is_journal(path) and not quarantine.is_quarantine(path)):
+            raise ConfigError(path, "is neither a journal, nor a segment of one, nor a quarantine with refused records")
     key = _key(settings, given.section)
     from twisted.internet import reactor
 
@@ -157,6 +165,12 @@ def _replay(given: argparse.Namespace, settings: AgentConfig) -> int:
         print(json.dumps(result))
     else:
         print(f"{result['stored']} stored, {result['duplicate']} were there already, {result['rejected']} rejected")
+    if result["no_records"]:
+        print(
+            f"bitville: journal: {result['no_records']} lines in quarantine were refused by the agent itself: there is"
+            " nothing in them to send",
+            file=sys.stderr,
+        )
     if result["error"]:
         print(f"bitville: journal: stopped, run it again: {result['error']}", file=sys.stderr)
     return 1 if result["error"] or result["rejected"] else 0
@@ -186,10 +200,14 @@ async def _send(reactor: Any, paths: list[Path], settings: AgentConfig, key: str
         settings.agent.host,
         trust(ca.read_bytes() if ca else None),
     )
-    told: dict[str, Any] = {"stored": 0, "duplicate": 0, "rejected": 0, "error": ""}
+    told: dict[str, Any] = {"stored": 0, "duplicate": 0, "rejected": 0, "no_records": 0, "error": ""}
     batch: list[Record] = []
     size, of = 0, b""
-    for journal_id, record in survey.forwardable(paths):
+    for found in _forwardable(paths):
+        if found is None:
+            told["no_records"] += 1
+            continue
+        journal_id, record = found
         full = len(batch) == limits.BATCH_ITEMS or size + record.size > limits.BATCH_BYTES or journal_id != of
         if batch and full and not await _sent(transmitter, batch, key, of, told):
             return told
@@ -202,6 +220,11 @@ async def _send(reactor: Any, paths: list[Path], settings: AgentConfig, key: str
         await _sent(transmitter, batch, key, of, told)
     await transmitter.close()
     return told
+
+
+def _forwardable(paths: Sequence[Path]) -> Iterator[tuple[bytes, Record] | None]:
+    for path in paths:
+        yield from quarantine.forwardable(path) if quarantine.is_quarantine(path) else survey.forwardable([path])
 
 
 async def _sent(

@@ -515,3 +515,26 @@ def test_a_died_request_may_still_end(tmp_path: Path, damaged: bool) -> None:
     known = UnreadAcks(rig.again().recent)
     assert not known.knows(died.id, 0.0)
     assert known.knows(ended.id, 0.0)
+
+
+@pytest.mark.parametrize("error", [None, OSError(errno.EIO, "no")])
+def test_thousands_may_wait_for_a_slow_disk(tmp_path: Path, error: OSError | None) -> None:
+    """COMM-03: however many lines came before a journal is open, each hears of it, in order, or that it is not."""
+    opening: list[Deferred[Any]] = []
+    disk = Disk(tmp_path, "never")
+
+    def slow(function: Callable[..., Any], /, *arguments: object) -> Deferred[Any]:
+        opening.append(Deferred())
+        return opening[-1].addCallback(lambda _: function(*arguments))
+
+    journal = Journal(disk, slow, Clock(), lambda: NOW)
+    heard: list[tuple[int, bool]] = []
+    for n in range(3000):
+        waiting = Deferred.fromCoroutine(journal.ready())
+        waiting.addBoth(lambda outcome, n=n: heard.append((n, outcome is None)))
+    (first,) = opening
+    first.errback(error) if error else first.callback(None)
+    assert sorted(heard) == [(n, error is None) for n in range(3000)]
+    assert [n for n, _ in heard if n] == list(range(1, 3000))
+    assert journal.opened is (error is None)
+    disk.close()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from bitville_apm.agent.disk import Disk
 from bitville_apm.agent.segment import HEADER_BYTES, LOCAL, Entry
 from bitville_apm.agent.totals import Count, Totals
 from bitville_apm.cli import main
-from tests.agent.rig import KEY, Agent, Collector, end_line, running
+from tests.agent.rig import KEY, Agent, Collector, end_line, running, wait_until
 
 
 def a_journal(directory: Path, n: int = 5) -> list[str]:
@@ -127,11 +128,46 @@ def test_replay_sends_a_copy_and_nothing_twice(tmp_path: Path) -> None:
         assert collector.items[ids[1]]["seq"] == [1, 2]
         (segment, _) = sorted((tmp_path / "copy").glob("*.segment"))
         again = replay(str(segment), "--json", "--config", at)
-        assert json.loads(again.stdout) == {"stored": 0, "duplicate": 5, "rejected": 0, "error": ""}
+        assert json.loads(again.stdout) == {"stored": 0, "duplicate": 5, "rejected": 0, "no_records": 0, "error": ""}
         collector.behaviour = lambda items: (503, {}, b"{}")
         refused = replay(str(tmp_path / "copy"), "--config", at)
         assert refused.returncode == 1
         assert "bitville: journal: stopped, run it again: " in refused.stderr
+    finally:
+        collector.close()
+
+
+def test_replay_sends_what_was_refused(tmp_path: Path) -> None:
+    """faults 9: what a collector refused is sent once more under its own id, time and place; what the agent itself
+    refused never was a record, and that is said.
+    """
+    collector = Collector()
+
+    def refuses(items: list[dict[str, Any]]) -> Any:
+        if not items:
+            return None  # frames
+        rejected = [{"line": n, "reason": "invalid", "fields": []} for n in range(1, len(items) + 1)]
+        return 200, {}, json.dumps({"stored": 0, "duplicate": 0, "rejected": rejected}).encode()
+
+    try:
+        with running(Agent(tmp_path / "a", collector.url)) as agent:
+            collector.behaviour = refuses
+            ids = [str(uuid.uuid4()) for _ in range(2)]
+            assert agent.send(*map(end_line, ids), b'{"t":"end"}') == b"++-"
+            quarantine = agent.directory / "state" / "quarantine" / "default"
+            wait_until(lambda: len([*quarantine.glob("*.json")]) == 3)
+            collector.behaviour = lambda items: None
+            done = replay(str(quarantine), "--config", str(agent.config))
+            assert (done.returncode, done.stdout) == (0, "2 stored, 0 were there already, 0 rejected\n")
+            assert "1 lines in quarantine were refused by the agent itself" in done.stderr
+            assert [item["id"] for item in collector.items.values() if item["k"] == "end"] == ids
+            assert {tuple(collector.items[id_]["seq"]) for id_ in ids} == {(1, 1), (1, 2)}
+            (first, *_) = sorted(quarantine.glob("*.json"))
+            again = replay(str(first), "--config", str(agent.config))
+            assert again.stdout in (
+                "0 stored, 1 were there already, 0 rejected\n",
+                "0 stored, 0 were there already, 0 rejected\n",
+            )
     finally:
         collector.close()
 
@@ -142,7 +178,7 @@ def test_replay_sends_a_copy_and_nothing_twice(tmp_path: Path) -> None:
         (["ls"], "no agent has run with this [agent] state"),
         (["verify", "{tmp}/nothing"], "is no directory of a journal"),
         (["verify", "{tmp}/empty"], "holds no journal"),
-        (["replay", "{tmp}/nothing"], "is neither a journal nor a segment of one"),
+        (["replay", "{tmp}/nothing"], "is neither a journal, nor a segment of one, nor"),
         (["replay", "{tmp}/agent.ini"], "is no segment of a journal"),
     ],
 )
