@@ -175,12 +175,11 @@ def _cron_cpu(_stack: Stack, chance: random.Random, seconds: float) -> Injection
 
 def _cron_disk(stack: Stack, chance: random.Random, seconds: float) -> Injection:
     directory = stack.place.state / "disk"
-    how = chance.choice(["oflag=direct", "oflag=dsync", "oflag=sync"])
+    how = chance.choice([("oflag=dsync", "bs=4k"), ("oflag=direct", "bs=64k"), ("oflag=sync", "bs=16k")])
     commands = [
-        ["sh", "-c", f"end=$(($(date +%s)+{round(seconds) + 5})); while [ $(date +%s) -lt $end ]; do "
-         f"dd if=/dev/zero of={directory}/{n} bs=256k count=200 {how}; done"]
-        for n in range(chance.randint(6, 8))
-    ]  # fmt: skip
+        ["timeout", f"{seconds + 5:g}", "dd", "if=/dev/zero", f"of={directory}/{number}", *how]
+        for number in range(chance.randint(10, 14))
+    ]
 
     @contextlib.contextmanager
     def do() -> Iterator[None]:
@@ -191,7 +190,7 @@ def _cron_disk(stack: Stack, chance: random.Random, seconds: float) -> Injection
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
-    return Injection(f"dd {how}", Truth(["load"], [("process", "^dd$")], ["not php"]), do)
+    return Injection(f"dd {' '.join(how)}", Truth(["load"], [("process", "^dd$")], ["not php"]), do)
 
 
 def _crawler(stack: Stack, chance: random.Random, _seconds: float) -> Injection:
