@@ -106,17 +106,29 @@ class Place:
         return self.home / "agent.sock"
 
     @property
+    def status_socket(self) -> Path:
+        """Where php-fpm tells how busy its pool is, also when all of it is busy."""
+        return self.home / "fpm.sock"
+
+    @property
     def login_url(self) -> Path:
         """The one-time link that a collector leaves at its first start."""
         return self.home / "collector" / "login.url"
 
     def clear_sockets(self) -> None:
         """Remove what processes that could not clean up have left."""
-        for path in (self.socket, self.home / "alive", self.home / "agent" / "control.sock", self.home / "php.sock"):
+        for path in (
+            self.socket,
+            self.home / "alive",
+            self.home / "agent" / "control.sock",
+            self.home / "php.sock",
+            self.status_socket,
+        ):
             path.unlink(missing_ok=True)
 
-    def write_settings(self, web_port: int, health_port: int) -> None:
-        """Write the three ini files, anew at each start: ports may have changed."""
+    def write_settings(self, web_port: int, health_port: int, workers: int = 0) -> None:
+        """Write the three ini files, anew at each start: ports may have changed. `workers` of php-fpm, 0 without."""
+        status = f"fpm_status = unix:{self.status_socket} /status {workers}\n" if workers else ""
         _write(
             self.collector_ini,
             f"[collector]\nlisten = 127.0.0.1:{web_port}\ndata = {self.home}/collector\n",
@@ -125,7 +137,7 @@ class Place:
             self.agent_ini,
             f"[agent]\nstate = {self.home}/agent\nhealth = 127.0.0.1:{health_port}\nheartbeat = {self.home}/alive\n"
             f"[collector]\nurl = http://127.0.0.1:{web_port}\nkey_file = {self.home}/collector/local.key\n"
-            f"[php]\nsocket = {self.socket}\nmode = 0600\ngroup = {_group()}\nspool = {self.home}/spool\n",
+            f"[php]\nsocket = {self.socket}\nmode = 0600\ngroup = {_group()}\nspool = {self.home}/spool\n{status}",
         )
         _write(
             self.profiling_ini,

@@ -64,8 +64,9 @@ class Demo:
         """Start everything, stay, stop everything. Raises `ChildDied` and `DemoError`."""
         visitors: traffic.Traffic | recorded.Replay | None = None
         try:
-            url, login = self._start_product(port)
-            visitors, what = self._visitors()
+            shop = self._find_shop()
+            url, login = self._start_product(port, shop)
+            visitors, what = self._visitors(shop)
             visitors.start()
             say(self._guide(url, login, what))
             self._stay(seconds)
@@ -85,7 +86,7 @@ class Demo:
             self.place.clear_sockets()
             say(f"  stopped; the data stays in {self.place.state}")
 
-    def _start_product(self, port: int | None) -> tuple[str, str]:
+    def _start_product(self, port: int | None, shop: Shop | None) -> tuple[str, str]:
         """Collector and agent. Returns the page's address and where to log in."""
         if self.children.leftovers():
             say("waiting for the processes of an earlier demo that was killed …")
@@ -97,7 +98,8 @@ class Demo:
         if port is None and web != WEB_PORT:
             say(f"port {WEB_PORT} is taken, the page will be on {web}")
         health = free_port(HEALTH_PORT)
-        self.place.write_settings(web, health)
+        workers = shop.workers if shop is not None and shop.has_status else 0
+        self.place.write_settings(web, health, workers)
         self._start("collector", "bitville-collector", self.place.collector_ini, web, "/ready")
         self._start("agent", "bitville-agent", self.place.agent_ini, health, "/health")
         return f"http://127.0.0.1:{web}/", self._login()
@@ -122,20 +124,27 @@ class Demo:
             return f"(no link could be made: {(made.stderr.strip() or 'no answer').splitlines()[-1]})"
         return made.stdout.strip().splitlines()[-1]
 
-    def _visitors(self) -> tuple[traffic.Traffic | recorded.Replay, str]:
+    def _find_shop(self) -> Shop | None:
+        """The shop, if there is a PHP for it and nobody wants recorded traffic."""
+        if self.play_recorded:
+            return None
+        try:
+            return Shop(Php.find(), self.place.home, self.place.profiling_ini, free_port(SHOP_PORT))
+        except NoPhp as error:
+            say(f"no PHP for the shop: {error}; recorded traffic is played instead")
+            return None
+
+    def _visitors(self, shop: Shop | None) -> tuple[traffic.Traffic | recorded.Replay, str]:
         """Visitors of the shop, or recorded ones; and what to tell about them."""
-        if not self.play_recorded:
-            try:
-                return self._shop_visitors(Php.find())
-            except NoPhp as error:
-                say(f"no PHP for the shop: {error}; recorded traffic is played instead")
+        if shop is not None:
+            return self._shop_visitors(shop)
         replay = recorded.Replay(str(self.place.socket), self.rate or recorded.RATE)
         return replay, f"traffic    {replay.rate:g} requests a second, recorded on a real blog"
 
-    def _shop_visitors(self, php: Php) -> tuple[traffic.Traffic, str]:
-        say(f"starting the shop with {php.binary} …", end=" ")
+    def _shop_visitors(self, found: Shop) -> tuple[traffic.Traffic, str]:
+        say(f"starting the shop with {found.php.binary} …", end=" ")
         self._carrier.start()
-        shop = Shop(php, self.place.home, self.place.profiling_ini, free_port(SHOP_PORT), self._carrier.url)
+        shop = attrs.evolve(found, carrier=self._carrier.url)
         shop.prepare()
         child = self.children.start("shop", shop.command(), shop.environment())
         self._wait(child, lambda: _serves(shop))
@@ -147,7 +156,7 @@ class Demo:
         asked = self.place.state / unrest.ASKED
         asked.unlink(missing_ok=True)
         self._unrest = unrest.Unrest(scene, asked, say, self.troubles, time.time())
-        return visitors, self._about(visitors, php)
+        return visitors, self._about(visitors, shop.php)
 
     def _about(self, visitors: traffic.Traffic, php: Php) -> str:
         profiler = "Excimer" if php.has("excimer") else "without Excimer: requests and statements, no functions"

@@ -85,8 +85,18 @@ class Shop:
         return (
             f"[global]\nerror_log = /proc/self/fd/2\ndaemonize = no\n[shop]\n{user}"
             f"listen = {self.socket}\nlisten.mode = 0600\npm = static\npm.max_children = {self.workers}\n"
-            f"pm.status_path = /status\nrequest_terminate_timeout = 60\ncatch_workers_output = yes\n{environment}"
+            f"{self._status()}request_terminate_timeout = 60\ncatch_workers_output = yes\n{environment}"
         )
+
+    def _status(self) -> str:
+        if not self.has_status:
+            return ""
+        return f"pm.status_path = /status\npm.status_listen = {self.home}/fpm.sock\n"
+
+    @property
+    def has_status(self) -> bool:
+        """Whether its pool has a status page of its own socket: php-fpm from 8.0 on."""
+        return self.php.is_fpm and int(self.php.version.partition(".")[0] or 0) >= 8
 
     def _environment(self) -> dict[str, str]:
         optional = {"SHOP_CARRIER": self.carrier, "SHOP_DATABASE": self.database}

@@ -121,6 +121,15 @@ def api(demo: Demo, key: str, question: str, **parameters: str) -> Any:
         return json.load(answer)
 
 
+def sources(state: Path) -> dict[str, Any]:
+    """What the agent says of all that feeds it."""
+    port = re.search(r"^health = (.*)$", (state / "agent.ini").read_text(), re.MULTILINE)
+    assert port
+    with urllib.request.urlopen(f"http://{port[1]}/health", timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)["stats"]["sources"]
+    return found
+
+
 def read_key(state: Path) -> str:
     command = [*CLI, "key", "new", "--project", "default", "--scope", "read", "--config", str(state / "collector.ini")]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
@@ -154,6 +163,9 @@ def test_from_start_to_ctrl_c(state: Path) -> None:
     second = subprocess.run([*CLI, "demo", "--state", str(state)], capture_output=True, text=True, check=False)
     assert second.returncode == 1
     assert f"already running in {state} (process {demo.process.pid})" in second.stderr
+
+    for source in ("host", "fpm php"):
+        wait_for(source, lambda source=source: sources(state)[source]["status"] == "ok")  # type: ignore[misc]
 
     asked = make_trouble(state, "burner")
     assert (asked.returncode, asked.stdout[:15]) == (0, "burner for 60 s")

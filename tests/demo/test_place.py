@@ -56,7 +56,7 @@ def test_a_name_that_is_taken_is_not_followed(tmp_path: Path) -> None:
 def test_the_settings_are_accepted(tmp_path: Path) -> None:
     """DAEMON-16: agent.ini and collector.ini are read by config.py, meet each other, and are not for everybody."""
     with Place.taken(tmp_path / "d", {}) as place:
-        place.write_settings(8500, 9300)
+        place.write_settings(8500, 9300, workers=8)
         for ini in (place.agent_ini, place.collector_ini, place.profiling_ini):
             assert ini.stat().st_mode & 0o777 == 0o640
         agent = config.read_agent(place.agent_ini, {})
@@ -64,6 +64,7 @@ def test_the_settings_are_accepted(tmp_path: Path) -> None:
         assert agent.collector.url == f"http://{collector.collector.listen}"
         assert agent.collector.key_file.parent == collector.collector.data
         assert agent.php[0].socket.parent == agent.agent.heartbeat.parent
+        assert agent.php[0].fpm_status[0].most == 8
         profiling = place.profiling_ini.read_text()
         assert f'"{agent.php[0].socket}"' in profiling
         assert f'"{agent.php[0].spool}"' in profiling

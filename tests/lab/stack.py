@@ -161,7 +161,7 @@ def _started(place: Place, children: Children, stack: contextlib.ExitStack, agen
     place.clear_sockets()
     port = _postgres(place, children)
     web, health = free_port(18443), free_port(19191)
-    place.write_settings(web, health)
+    place.write_settings(web, health, workers)
     with place.agent_ini.open("a") as ini:
         ini.write(f"[postgres main]\ndsn = host={place.home}/pg port={port} dbname=shop user=bitville\n")
         ini.write(agent_settings)
