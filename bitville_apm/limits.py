@@ -366,6 +366,8 @@ ALERTS_QUIET = 1000
 """Spikes remembered whose beginning was not told, so that their end is not told either."""
 ALERT_SUBJECT = 200
 """Characters of a mail's subject."""
+ALERT_PATIENCE_S = 40.0
+"""A spike whose first windows do not say yet what it is is told this long after its trigger, explained or not."""
 EXPLAIN_WINDOW_S = 2 * 3600
 """Longest window explained on request: with its baseline some 1,300 frames a host, a second of work each."""
 EXPLAIN_HOSTS = 8

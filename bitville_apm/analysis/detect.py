@@ -20,9 +20,9 @@ a spike that began as one of waiting requests and becomes load is closed as `tas
 
 from __future__ import annotations
 
+import array
 import bisect
 import math
-from collections import deque
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -66,30 +66,36 @@ Found = Opened | Closed
 
 @attrs.define(eq=False)
 class History:
-    """The values of the last hour without spikes, one a second, kept in order of time and in order of size."""
+    """The values of the last hour without spikes, one a second, kept in order of time and in order of size.
 
-    _times: deque[tuple[float, float]] = attrs.Factory(deque)
-    _sorted: list[float] = attrs.Factory(list)
-    _recent: deque[float] = attrs.Factory(deque)
+    In arrays: a collector has three of these for each host, and as objects they would take a megabyte together.
+    """
+
+    _at: array.array[float] = attrs.Factory(lambda: array.array("d"))
+    _values: array.array[float] = attrs.Factory(lambda: array.array("d"))
+    _sorted: array.array[float] = attrs.Factory(lambda: array.array("d"))
+    _first: int = 0
+    """What stands before it in the first two is forgotten."""
 
     def add(self, at: float, value: float) -> None:
         """One second more; what is over an hour old is forgotten, and the oldest of more than an hour's seconds."""
-        self._times.append((at, value))
+        self._at.append(at)
+        self._values.append(value)
         bisect.insort(self._sorted, value)
-        while self._times and (
-            self._times[0][0] <= at - limits.BASELINE_OLDEST_S or len(self._times) > limits.BASELINE_S
+        while self._first < len(self._at) and (
+            self._at[self._first] <= at - limits.BASELINE_OLDEST_S or len(self._at) - self._first > limits.BASELINE_S
         ):
-            _, old = self._times.popleft()
-            del self._sorted[bisect.bisect_left(self._sorted, old)]
-        self._recent.append(value)
-        if len(self._recent) > limits.RECENT_S:
-            self._recent.popleft()
+            del self._sorted[bisect.bisect_left(self._sorted, self._values[self._first])]
+            self._first += 1
+        if self._first >= limits.RECENT_S:
+            del self._at[: self._first], self._values[: self._first]
+            self._first = 0
 
     def __len__(self) -> int:
         return len(self._sorted)
 
     def __iter__(self) -> Iterator[tuple[float, float]]:
-        return iter(self._times)
+        return zip(self._at[self._first :], self._values[self._first :], strict=True)
 
     def usual(self) -> tuple[float, float]:
         """m and s, see the module."""
@@ -101,8 +107,8 @@ class History:
         mad = 1.4826 * _spread(values, median)
         # Of counts that are mostly 0 the median distance is 0, too; a tenth of the seconds lies beyond 1.28 deviations.
         tail = (values[min(n - 1, 9 * n // 10)] - median) / 1.2816
-        recent = list(self._recent)[: max(1, len(self._recent) - limits.RECENT_LEFT_OUT_S)]
-        recent.sort()
+        last = self._values[max(self._first, len(self._values) - limits.RECENT_S) :]
+        recent = sorted(last[: max(1, len(last) - limits.RECENT_LEFT_OUT_S)])
         middle = max(median, recent[len(recent) // 2]) if len(recent) >= limits.RECENT_LEFT_OUT_S else median
         return middle, max(limits.SIGMA_LEAST, limits.SIGMA_OF_MEDIAN * middle, mad, tail)
 

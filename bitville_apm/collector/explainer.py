@@ -5,7 +5,7 @@ Frames of one host are read and added up before the next one's, so that memory h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -91,7 +91,8 @@ class Explainer:
     async def _report(self, asked: Asked) -> Report:
         now = self.reactor.seconds()
         projects = frozenset({asked.project})
-        window = spike_window(asked.onset, asked.end, now)
+        # What lasts goes up to the last frame, also of a host whose clock is ahead.
+        window = spike_window(asked.onset, asked.end, now + limits.CLOCK_AHEAD_S)
         heads = await self.store.frames(
             projects, window.start - limits.BASELINE_SHORT_S, window.end, asked.only, cells=False
         )
@@ -120,6 +121,11 @@ class Explainer:
         since = asked.onset - (max(limits.BASELINE_DAYS) + 1) * 86_400
         found = await self.store.spikes(frozenset({asked.project}), since, asked.onset, None, limits.SPIKES_LEFT_OUT)
         return [(one.onset, now if one.end is None else one.end) for one in found if one.id != asked.own]
+
+    def ahead(self, project: str, hosts: Iterable[str]) -> float:
+        """How far the clocks of some hosts are ahead of ours, seconds: of several the one that is least."""
+        skews = self._skews(project)
+        return min((skews.get(host, 0.0) for host in hosts), default=0.0)
 
     def _skews(self, project: str) -> dict[str, float]:
         """Hosts whose clocks are wrong by more than `limits.SKEW_SHOWN_S`, seconds ahead."""

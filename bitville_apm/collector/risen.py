@@ -67,9 +67,16 @@ class Risen:
         """A report is due at a time, or sooner if it was."""
         self.due = at if self.due is None else min(self.due, at)
 
-    def alert(self, now: float) -> Literal["open", "over"] | None:
-        """Which alert a report just made is to go out as; each once, and none of what is old news (a backlog's)."""
+    def alert(self, now: float, explained: bool = True) -> Literal["open", "over"] | None:
+        """Which alert a report just made is to go out as; each once, and none of what is old news (a backlog's).
+
+        `now` is the time of the hosts' own clocks. A report that has found nothing yet (not `explained`) waits for the
+        next one while the spike is young, and is told to nobody when it is over.
+        """
         end = self.end
+        if not self.told_open and not explained and (end is not None or now - self.opened < limits.ALERT_PATIENCE_S):
+            self.told_open = self.told_over = end is not None
+            return None
         if not self.told_open:
             self.told_open = True
             self.told_over = end is not None  # who hears of the beginning hears of the end in the same words
@@ -161,11 +168,12 @@ class Book:
         return min(ready, key=lambda spike: (spike.due or 0.0, spike.id), default=None)
 
     def reported(self, spike: Risen, provisional: bool, now: float, took: float) -> None:
-        """A report was kept that took so many seconds to make: when is the next?"""
+        """A report was kept that took so many seconds to make: when is the next? Sooner while nobody was told."""
         end = spike.end
         spike.final = end is not None and not provisional
         if end is None:
-            spike.ask(now + max(limits.SPIKE_AGAIN_S, limits.SPIKE_AGAIN_OF_WORK * took))
+            again = limits.SPIKE_AGAIN_S if spike.told_open else float(limits.WINDOW_S)
+            spike.ask(now + max(again, limits.SPIKE_AGAIN_OF_WORK * took))
         elif provisional:
             spike.ask(max(now + 1.0, end + limits.LATE_S + 1.0))
 

@@ -236,8 +236,8 @@ class Spikes:
             spike.revision = kept.revision
             self.counted["reports"] += 1
             now = self.reactor.seconds()
+            what = spike.alert(now + self.explainer.ahead(spike.project, spike.hosts), report.kind != "none")
             self.book.reported(spike, report.provisional, now, steady.seconds() - began)
-            what = spike.alert(now)
             if what is not None:
                 _log.info("spike {id} {what}: {verdict}", id=spike.id, what=what, verdict=report.verdict)
                 self.alert(what, kept, report)

@@ -123,6 +123,24 @@ def test_a_spike_that_is_over_when_it_is_told_is_told_once() -> None:
     assert [spike.alert(T + 96), spike.alert(T + 97)] == ["open", None]
 
 
+def test_nobody_is_told_that_nothing_rose() -> None:
+    """ADV-05: while the first windows do not say yet what it is, the alert waits for the next report, not for ever;
+    what was over before anything was found wakes nobody.
+    """
+    book = Book()
+    spike = book.opened("shop", "web1", opens(), T + 10)
+    spike.due = None
+    assert spike.alert(T + 15, explained=False) is None
+    book.reported(spike, True, T + 15, took=1.0)
+    assert spike.due == T + 15 + limits.WINDOW_S
+    assert spike.alert(T + 25, explained=True) == "open"
+    slow = book.opened("shop", "web2", opens(T + 500), T + 510)
+    assert slow.alert(T + 505 + limits.ALERT_PATIENCE_S, explained=False) == "open"
+    short = book.opened("shop", "web3", opens(T + 900), T + 910)
+    book.closed("shop", "web3", closes(T + 900, T + 915), T + 950)
+    assert [short.alert(T + 951, explained=False), short.alert(T + 1000)] == [None, None]
+
+
 def test_when_reports_are_due() -> None:
     """spikes.md: at once, every half minute while it lasts but never more than a fifth of the time, at its end, when
     long requests have told theirs, and never again by itself.
@@ -132,6 +150,7 @@ def test_when_reports_are_due() -> None:
     assert book.due(T - 1) is None
     assert book.due(T) is spike
     spike.due = None
+    assert spike.alert(T + 1) == "open"
     book.reported(spike, True, T + 1, took=1.0)
     assert spike.due == T + 1 + limits.SPIKE_AGAIN_S
     spike.due = None
