@@ -544,6 +544,8 @@ HOST_TASKS = 20_000
 """Tasks looked at; beyond it, new ones have no name: what they use is `~short-lived`, and /health counts them."""
 HOST_LIST_LOOKS = 30
 """Looks after which /proc is listed though nothing seems to have been made or gone: against our own mistakes."""
+HOST_PIDS_TRIED = 200
+"""Numbers of processes made since the last look that are tried one by one, 2 µs each, rather than /proc be listed."""
 HOST_STILL = 10
 """Looks in a row in which a task has not run, after which it may be looked at less often when time is short."""
 HOST_EVERY_MOST = 8

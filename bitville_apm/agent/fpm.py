@@ -69,7 +69,7 @@ class Pool:
     """What is known of one pool by now. `most` is how many children it may have, None where nobody says.
 
     The page does not tell `pm.max_children`. Of a static pool it is the number there is; of others it is known from
-    the moment they reach it, or from agent.ini.
+    the moment they reach it, or from agent.ini. A pool that lets requests wait for seconds makes no more children.
     """
 
     name: str = ""
@@ -84,7 +84,8 @@ class Pool:
     def told(self, page: Page) -> None:
         """An answer came."""
         self.name, self.total, self.queue = page.pool, page.total, page.queue
-        if page.manager == "static" or (self._reached is not None and page.reached > self._reached):
+        reached = self._reached is not None and page.reached > self._reached
+        if page.manager == "static" or reached or (page.reached and page.queue and page.active >= page.total):
             self.most = max(self.most or 0, page.total)
         # A question that FPM did not count as a connection of the pool was answered by a process apart.
         self._apart = self._apart or page.accepted == self._accepted
@@ -95,7 +96,7 @@ class Pool:
         """For the frame."""
         told: dict[str, float] = {"busy": self.busy, "total": self.total, "listen_queue": self.queue}
         if unanswered:
-            told.update(busy=self.total, listen_queue=max(1, self.queue))
+            told.update(busy=self.total, max=self.total, listen_queue=max(1, self.queue))
         if self.most is not None:
             told["max"] = self.most
         return told

@@ -211,8 +211,8 @@ def test_a_pool_that_hangs(tmp_path: Path, site: Site) -> None:
 # --- what is known of a pool ----------------------------------------------------------------------------------
 
 
-def page(active: int, total: int, reached: int = 0, accepted: int = 0, manager: str = "dynamic") -> Page:
-    return Page("www", manager, accepted, 0, active, total, reached)
+def page(active: int, total: int, reached: int = 0, accepted: int = 0, queue: int = 0) -> Page:
+    return Page("www", "dynamic", accepted, queue, active, total, reached)
 
 
 def test_how_many_children_it_may_have() -> None:
@@ -224,6 +224,12 @@ def test_how_many_children_it_may_have() -> None:
     learning.told(page(1, 4, reached=6))
     assert learning.numbers(False)["max"] == 9
     assert Pool(most=40).numbers(False)["max"] == 40
+    waiting = Pool()
+    waiting.told(page(5, 5, reached=1, queue=3))
+    assert waiting.numbers(False)["max"] == 5, "it lets three wait, and has reached it some day"
+    full = Pool()
+    full.told(page(4, 6))
+    assert full.numbers(True) == {"busy": 6, "total": 6, "max": 6, "listen_queue": 1}
 
 
 def test_who_answers_is_not_busy() -> None:

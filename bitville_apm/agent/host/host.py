@@ -88,7 +88,8 @@ class Host:
         self._last = now
         if before is None:
             self._begin(now)
-        scan = self.tasks.look(now.total.forks, php)
+        last_pid = now.load[2] if now.load is not None and self.proc == "/proc" else None
+        scan = self.tasks.look(now.total.forks, last_pid, php)
         stuck = self._places(scan.stuck)
         seen = None
         if before is not None and 0 < scan.elapsed <= limits.WINDOW_S:

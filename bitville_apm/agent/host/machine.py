@@ -27,7 +27,7 @@ class Sight:
 
     total: parsing.Total
     schedstat: tuple[int, int] | None
-    load: tuple[float, int] | None
+    load: tuple[float, int, int] | None
     memory: Mapping[bytes, int]
     paging: Mapping[bytes, int]
     disks: Mapping[str, tuple[int, ...]]

@@ -51,6 +51,12 @@ def stat(data: bytes) -> Stat:
     )
 
 
+def is_process(data: bytes) -> bool:
+    """Whether a stat line is of a process, and not of another thread: those send no signal when they end."""
+    f = data[data.rfind(b")") + 3 :].split(b" ", 36)
+    return len(f) < 36 or f[35] != b"-1"
+
+
 def state(data: bytes) -> str:
     """The state alone, of the same line."""
     ends = data.rfind(b")")
@@ -120,10 +126,10 @@ def schedstat(data: bytes) -> tuple[int, int] | None:
     return (ran, waited) if seen else None
 
 
-def loadavg(data: bytes) -> tuple[float, int]:
-    """`/proc/loadavg`: the average of a minute, and how many tasks the kernel has."""
+def loadavg(data: bytes) -> tuple[float, int, int]:
+    """`/proc/loadavg`: the average of a minute, how many tasks the kernel has, and the last pid it gave."""
     f = data.split()
-    return float(f[0]), int(f[3].partition(b"/")[2])
+    return float(f[0]), int(f[3].partition(b"/")[2]), int(f[4])
 
 
 def numbers(data: bytes, *names: bytes) -> dict[bytes, int]:

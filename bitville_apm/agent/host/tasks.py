@@ -3,7 +3,7 @@
 `schedstat` of a task tells how long it was on a CPU, how long it was runnable without one, and how often it ran. While
 these bytes stay the same it has not run, and so it cannot have changed its state either: a task asleep is still asleep,
 a blocked one still blocked. So one read of a file that stays open is all that an idle task costs, and only those that
-ran are asked for more. Nothing is listed while the kernel has made no process and none has gone.
+ran are asked for more. Nothing is listed while a few numbers tell which processes may be new.
 
     schedstat as before ──▶ asleep: nothing; blocked: for all of the time; runnable: waiting for a CPU
     schedstat changed ────▶ stat: its state, its name, what its children used that are gone
@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 from msgspec import Struct
@@ -83,8 +83,10 @@ class Tasks:
     _families: Families = attrs.Factory(Families)
     _turn: int = 0
     _last: float | None = None
-    _since: float = 0.0
+    _looks: tuple[float, float] = (0.0, 0.0)
     _forks: int | None = None
+    _made: bool = True
+    _last_pids: tuple[int | None, int | None] = (None, None)
 
     def __attrs_post_init__(self) -> None:
         self.exact = any(os.path.exists(f"{self.files.proc}/{pid}/schedstat") for pid in ("self", "1"))
@@ -94,11 +96,17 @@ class Tasks:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def look(self, forks: int | None, php: Mapping[int, Group]) -> Scan:
-        """Look at all. `forks` is the kernel's count of them so far, `php` the processes known to be PHP's."""
+    def look(self, forks: int | None, last_pid: int | None, php: Mapping[int, Group]) -> Scan:
+        """Look at all.
+
+        `forks` is the kernel's count of them so far, `last_pid` the last it gave, `php` the processes known to be
+        PHP's.
+        """
         at, boottime = time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)
         scan = Scan(at - (self._last or at))
         first = self._last is None
+        if first:
+            self._looks = boottime, boottime
         self._last, self._turn = at, self._turn + 1
         for pid, group in php.items():
             process = self.processes.get(pid)
@@ -110,13 +118,15 @@ class Tasks:
             self._ran(task, raw, at, scan, active)
         self._remove(gone)
         made, self._forks = forks is None or forks != self._forks, forks
-        if made or gone or not self._turn % limits.HOST_LIST_LOOKS:
-            born_after = math.inf if first else self._since - 1 / TICKS
-            self._list(at, born_after, php, scan)
+        pids = self._new_pids(last_pid)
+        self._last_pids = self._last_pids[1], last_pid
+        if made or self._made or not self._turn % limits.HOST_LIST_LOOKS:
+            born_after = math.inf if first else self._looks[0] - 1 / TICKS
+            self._new(pids, at, born_after, php, scan)
             for process in active.values():
                 if process.count != len(process.threads):
                     self._threads(process, at, born_after, scan)
-        self._since = boottime
+        self._looks, self._made = (self._looks[1], boottime), made
         self._gone_children(scan)
         return scan
 
@@ -211,11 +221,25 @@ class Tasks:
 
     # --- which there are ------------------------------------------------------------------------------------
 
-    def _list(self, at: float, born_after: float, php: Mapping[int, Group], scan: Scan) -> None:
-        """Find processes that are new."""
-        self.over = 0
-        for name in os.listdir(self.files.proc):
-            if not name.isdecimal() or (pid := int(name)) in self.processes:
+    def _new_pids(self, last: int | None) -> Sequence[int] | None:
+        """The numbers the kernel has given since the look before the last; None when only a list can tell.
+
+        A number is given a moment before its process can be seen, and under load moments are long.
+        """
+        before = self._last_pids[0]
+        if before is None or last is None or not self._turn % limits.HOST_LIST_LOOKS:
+            return None
+        return range(before + 1, last + 1) if 0 <= last - before <= limits.HOST_PIDS_TRIED else None
+
+    def _new(
+        self, pids: Sequence[int] | None, at: float, born_after: float, php: Mapping[int, Group], scan: Scan
+    ) -> None:
+        """Find processes that are new: among a few numbers, or in the list of all, which takes a microsecond each."""
+        if pids is None:
+            pids = [int(name) for name in os.listdir(self.files.proc) if name.isdecimal()]
+            self.over = 0
+        for pid in pids:
+            if pid in self.processes:
                 continue
             if len(self._tasks) >= limits.HOST_TASKS:
                 self.over += 1
@@ -247,7 +271,10 @@ class Tasks:
         """A task that was not there. If it was born since the last look, all that it has used is news."""
         try:
             raw = self.files.first(task)
-            stat = parsing.stat(self.files.stat(task) if self.exact else raw)
+            line = self.files.stat(task) if self.exact else raw
+            if task is task.process.first and not parsing.is_process(line):
+                raise ValueError("a thread: it can be read in the same place")
+            stat = parsing.stat(line)
         except (OSError, ValueError):
             self.files.close(task)
             return None  # it goes right now

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from bitville_apm.agent.host.host import HostSeen
 from bitville_apm.agent.host.tasks import Spent
 from bitville_apm.agent.listener import PhpSource
@@ -18,7 +20,7 @@ def tell(pipeline: Pipeline, now: float, seen: HostSeen) -> None:
     PHP of this pipeline's requests is in its endpoints already, but for the other threads of such a process; PHP of
     other pipelines is somebody else's, and has one name here.
     """
-    processes = {name: _columns(spent) for name, spent in seen.processes.items()}
+    processes = cells(seen.processes)
     tables: Tables = {"process": processes}
     for sums in (seen.php, seen.helpers):
         for source, spent in sums.items():
@@ -36,6 +38,11 @@ def tell(pipeline: Pipeline, now: float, seen: HostSeen) -> None:
     load.last(seen.numbers.last)
     for (name, channel, cgroup), seconds in seen.stuck.items():
         load.blocked_in(name, channel, cgroup, seconds)
+
+
+def cells(processes: Mapping[str, Spent]) -> dict[str, Columns]:
+    """Processes as a frame has them."""
+    return {name: _columns(spent) for name, spent in processes.items()}
 
 
 def _columns(spent: Spent) -> Columns:

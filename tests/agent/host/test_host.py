@@ -37,7 +37,7 @@ def test_burners_of_one_name(tmp_path: Path) -> None:
         told = watch.named["bv-burner"]
         cpu = sum(b[0] - a[0] for a, b in zip(before, after, strict=True))
         queue = sum(b[1] - a[1] for a, b in zip(before, after, strict=True))
-        assert cpu > 0.3
+        assert cpu > 0.05
         assert near(told.cpu_ns / 1e9, cpu)
         assert near((told.cpu_ns + told.queue_ns) / 1e9, cpu + queue)
         assert told.blocked_s < 0.1
@@ -73,7 +73,7 @@ time.sleep(600)
         watch.for_(3.0, 0.25)
         told = watch.cpu_s("bv-threads")
         true = used(process)
-    assert true > 0.4
+    assert true > 0.1
     assert near(told, true, 0.15), "the end of a thread, between two looks, is nobody's"
 
 
@@ -112,7 +112,7 @@ def test_a_fork_storm_is_its_parents(tmp_path: Path) -> None:
         watch.look()
         told = sum(watch.cpu_s(name) for name in ("bv-storm", "bv-storm" + OF_PARENT, "true"))
         true = usage.ru_utime + usage.ru_stime
-    assert true > 0.3
+    assert true > 0.1
     assert near(told, true)
     assert watch.cpu_s("bv-storm" + OF_PARENT) > 0.5 * true
 

@@ -35,6 +35,13 @@ def test_a_task() -> None:
     assert (java.cpu, java.children, java.threads, java.started) == (92334, 11, 214, 2911)
 
 
+def test_a_thread_is_no_process() -> None:
+    """A thread can be read where a process is, though it is not listed: what it would send at its end tells them."""
+    assert parsing.is_process(CAT)
+    assert parsing.is_process(KTHREADD)
+    assert not parsing.is_process(CAT.replace(b" 0 0 17 1 ", b" 0 0 -1 1 "))
+
+
 @pytest.mark.parametrize("name", [b"a) R (b", b"((sd-pam))", b") S 1 1", b"\xff\n\x00", b"", b"tmux: server"])
 def test_a_name_may_be_anything(name: bytes) -> None:
     """A process chooses its name: brackets, spaces and bytes that are no text do not move the numbers behind it."""
@@ -117,8 +124,8 @@ def test_what_all_tasks_ran_and_waited() -> None:
 
 
 def test_load_average() -> None:
-    """PG-04: the kernel's average of a minute, and how many tasks it has."""
-    assert parsing.loadavg(b"187.41 98.02 41.88 190/2231 6908\n") == (187.41, 2231)
+    """PG-04: the kernel's average of a minute, how many tasks it has, the last number it gave one."""
+    assert parsing.loadavg(b"187.41 98.02 41.88 190/2231 6908\n") == (187.41, 2231, 6908)
 
 
 MEMINFO = b"""MemTotal:       24684096 kB
