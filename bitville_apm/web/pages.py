@@ -26,6 +26,7 @@ from bitville_apm.web.scope import Scope, request_url
 from bitville_apm.web.spike_pages import SpikePages, loads_between
 from bitville_apm.web.static import Static
 from bitville_apm.web.tops import top_body
+from bitville_apm.web.trends import Trend, trend_body
 
 
 @attrs.define(eq=False, slots=False)
@@ -86,6 +87,28 @@ class Pages:
         """The same for programs."""
         _, top, _ = await self._top(visit)
         return answer_json(visit.request, top.json())
+
+    @app.route("/trend", methods=["GET"])
+    @authorised
+    async def trend(self, visit: Visit) -> bytes:
+        """One value of a dimension over time."""
+        scope, trend = await self._trend(visit)
+        named = {"dimension": trend.dimension, "name": trend.value}
+        frame = await self._frame(visit, words.cut(trend.value, 100), scope, trend.dimension)
+        frame = attrs.evolve(
+            frame,
+            json=scope.url("/trend.json", **named),
+            address=lambda there: there.url("/trend", **named),
+            charts=bool(trend.points),
+        )
+        return await page(visit.request, self.static, frame, trend_body(trend, frame, self.questions.now()))
+
+    @app.route("/trend.json", methods=["GET"])
+    @authorised
+    async def trend_json(self, visit: Visit) -> bytes:
+        """The same for programs."""
+        _, trend = await self._trend(visit)
+        return answer_json(visit.request, trend.json())
 
     @app.route("/spikes", methods=["GET"])
     @authorised
@@ -209,3 +232,17 @@ class Pages:
             limit or limits.SEARCH_DEFAULT,
         )
         return scope, top, limit
+
+    async def _trend(self, visit: Visit) -> tuple[Scope, Trend]:
+        parameters = Parameters.of(visit.request, forms=True)
+        scope = Scope.of(parameters)
+        dimension = parameters.choice("dimension", list(limits.DIMENSION_CAPS)) or "endpoint"
+        name = parameters.text("name")
+        parameters.done()
+        if name is None:
+            raise wrong("name", "missing; a value of the dimension")
+        range_ = scope.range(self.questions.now())
+        projects = visit.projects(scope.project)
+        return scope, Trend(
+            dimension, name, range_, await self.questions.series(projects, dimension, name, range_, scope.host)
+        )

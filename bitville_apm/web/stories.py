@@ -42,7 +42,7 @@ def causes_panel(report: Report, scope: Scope) -> Flattenable:
     if not report.causes:
         return ""
     rise = words.level(max(0.0, report.level - report.baseline))
-    said = f"{words.share(report.coverage, 1)} of the rise by {rise} explained, {words.level(report.unexplained)} not"
+    said = f"{words.share(report.coverage, 1)} of the rise by {rise} explained"
     stories = [_story(rank, cause, scope) for rank, cause in enumerate(report.causes, 1)]
     return panel("What caused it", said, tags.ol(stories, class_="stories"))
 

@@ -33,15 +33,32 @@ EACH = ("statement", "external", "wait")
 
 
 def value_link(dimension: str, value: str, scope: Scope) -> Flattenable:
-    """A value, as a link to the requests it stands for, where these can be searched by it."""
-    text = folded(value)
+    """A value, as a link to the requests it stands for where these can be searched by it, else to its course."""
+    if value != OTHER and dimension in ("endpoint", "release"):
+        return tags.a(folded(value), href=scope.url("/", **{dimension: value}))
+    return trend_link(dimension, value, scope)
+
+
+def trend_link(dimension: str, value: str, scope: Scope) -> Flattenable:
+    """A value, as a link to its course over time; a request's id leads to that request."""
     if value == OTHER:
         return tags.span("all others together", class_="faint")
-    if dimension in ("endpoint", "release"):
-        return tags.a(text, href=scope.url("/", **{dimension: value}))
-    return tags.a(text, href=request_url(value)) if dimension == "request" else text
+    text = folded(value)
+    if dimension == "request":
+        return tags.a(text, href=request_url(value))
+    if dimension not in DIMENSIONS or not value:
+        return text
+    return tags.a(text, href=_wide(scope).url("/trend", dimension=dimension, name=value))
 
 
+def _wide(scope: Scope) -> Scope:
+    """At least an hour, so that there is something before to compare with."""
+    if scope.start is None or scope.end is None or scope.end - scope.start >= _COURSE_S:
+        return scope
+    return attrs.evolve(scope, start=max(0.0, scope.end - _COURSE_S), end=scope.end + _COURSE_S / 6)
+
+
+_COURSE_S = 3600
 LOAD_HINT = "On a CPU, waiting for one, or blocked: what a load average counts"
 
 
@@ -146,7 +163,7 @@ def _top_table(top: Top, scope: Scope) -> Tag:
 def _top_line(dimension: str, row: TopRow, columns: Sequence[Measure], heaviest: float, scope: Scope) -> Tag:
     first, *others = columns
     return tags.tr(
-        tags.td(value_link(dimension, row.value, scope), class_="name"),
+        tags.td(trend_link(dimension, row.value, scope), class_="name"),
         tags.td(first.text(row), class_="num strong"),
         tags.td(bar(first.value(row), heaviest), class_="bars"),
         [number(column.text(row)) for column in others],

@@ -3,7 +3,7 @@
 "use strict";
 
 (() => {
-  const COLOURS = { tasks: "--bar", blocked: "--hot", load1: "--text", cores: "--quiet", flight: "--accent", db: "--sql" };
+  const COLOURS = { tasks: "--bar", blocked: "--hot", load1: "--text", cores: "--quiet", flight: "--accent", db: "--sql", mean: "--accent", p95: "--hot" };
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const figures = [...document.querySelectorAll("figure.chart[data-chart]")];
   const three = (value) => (value == null ? "–" : value >= 99.95 ? value.toFixed(0) : value >= 9.995 ? value.toFixed(1) : value.toFixed(2));
