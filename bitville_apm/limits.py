@@ -423,6 +423,16 @@ AROUND_SPIKE_S = 300.0
 """Shown before and after a spike: enough of the baseline to see what rose."""
 EXPLAIN_S = 600.0
 """What the form for a window to be explained begins with: the last ten minutes."""
+FLAME_DEPTH = 120
+FLAME_FRAMES = 700
+"""Levels and frames of a flame graph that are drawn: 200 KB of a page; a click on a frame shows what is below it."""
+FLAME_SHARE = 0.0015
+"""Narrower frames are less than two pixels wide, and left out."""
+FLAME_NAMED = 0.02
+"""Frames from this width on have room for the beginning of their name."""
+TIMELINE_SHOWN = 40
+TIMELINE_STRIP = 1000
+"""Of a request's statements and calls: the longest that get a line, and those that are drawn at all."""
 FUNCTIONS_SHOWN = 100
 ROWS_OPEN = 20
 """Of a request's functions and statements, those on the page at once; the rest is folded below them."""

@@ -40,7 +40,7 @@ def exported(detail: Detail, form: str) -> Export:
     name = f"{detail.found.id}.{form}"
     if form == "xhprof":
         return Export(msgspec.json.encode(_edges_of(detail)), b"application/json", f"{name}.json")
-    sampled = _samples(detail)
+    sampled = samples_of(detail)
     if sampled is None:
         raise HttpProblem(404, f"this record has no stacks, so it cannot be told as {form}{_instead(detail)}")
     if form == "folded":
@@ -51,7 +51,9 @@ def exported(detail: Detail, form: str) -> Export:
 
 
 @attrs.frozen
-class _Samples:
+class Samples:
+    """Stacks as a sampling profiler saw them, every `period_us`."""
+
     text: str
     period_us: int
 
@@ -64,9 +66,10 @@ class _Samples:
                 yield frames, int(count)
 
 
-def _samples(detail: Detail) -> _Samples | None:
+def samples_of(detail: Detail) -> Samples | None:
+    """A record's stacks; None where it has none."""
     kept = detail.message.profile if isinstance(detail.message, End) else None
-    return _Samples(kept.stacks, kept.period_us) if isinstance(kept, Excimer) else None
+    return Samples(kept.stacks, kept.period_us) if isinstance(kept, Excimer) else None
 
 
 def _edges(detail: Detail) -> Mapping[str, Any] | None:
@@ -85,7 +88,7 @@ def _edges_of(detail: Detail) -> Mapping[str, Any]:
     own = _edges(detail)
     if own is not None:
         return own
-    sampled = _samples(detail)
+    sampled = samples_of(detail)
     if sampled is None:
         raise HttpProblem(404, "this record has no profile")
     us: Counter[str] = Counter()
@@ -100,7 +103,7 @@ def _edges_of(detail: Detail) -> Mapping[str, Any]:
     return {edge: {"ct": 1, "wt": count * sampled.period_us} for edge, count in us.items()}
 
 
-def _speedscope(sampled: _Samples, title: str) -> dict[str, Any]:
+def _speedscope(sampled: Samples, title: str) -> dict[str, Any]:
     frames: dict[str, int] = {}
     samples, weights = [], []
     for stack, count in sampled.stacks():

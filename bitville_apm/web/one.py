@@ -14,6 +14,7 @@ from bitville_apm.web.detail import Detail, FunctionUse
 from bitville_apm.web.elements import Column, bar, details, filled, folded, number, panel, stack, status, table, time
 from bitville_apm.web.fields import connections_of, fatal_of, is_cut, sections_of
 from bitville_apm.web.scope import Scope, request_url
+from bitville_apm.web.timelines import timeline_panel
 
 PARTS = {
     "cpu": "CPU",
@@ -56,8 +57,8 @@ def parts_of(detail: Detail) -> list[tuple[str, float]]:
     return [*parts, (rest, left)] if left > 0 else parts
 
 
-def request_body(detail: Detail) -> Tag:
-    """The page of one request."""
+def request_body(detail: Detail, flame: Flattenable = "") -> Tag:
+    """The page of one request, with its flame graph where it has one."""
     found = detail.found
     fatal = fatal_of(detail)
     scope = Scope(project=found.project)
@@ -76,7 +77,9 @@ def request_body(detail: Detail) -> Tag:
         alarm=_alarm(detail, fatal),
         facts=_facts(detail),
         composition=_composition(detail),
+        flame=panel("Flame graph", "as wide as the time on the stack", flame) if flame else "",
         functions=_functions(detail),
+        timeline=timeline_panel(detail),
         statements=_statements(detail),
         external=_external(detail.externals, found.duration_ms or 0.0),
         sections=[

@@ -12,11 +12,12 @@ from twisted.web.server import Request
 
 from bitville_apm import limits
 from bitville_apm.http import HttpProblem, answer_problem
-from bitville_apm.web import words
+from bitville_apm.web import flames, words
 from bitville_apm.web.access import Access, Visit, authorised
 from bitville_apm.web.api import answer_json, problem_of
 from bitville_apm.web.detail import detail_json
 from bitville_apm.web.elements import DIMENSIONS, Frame, Reader, page
+from bitville_apm.web.flames import flame_of
 from bitville_apm.web.lists import Head, Requests, requests_body
 from bitville_apm.web.login import problem_page, redirect
 from bitville_apm.web.one import request_body
@@ -145,8 +146,10 @@ class Pages:
     @app.route("/requests/<id>", methods=["GET"])
     @authorised
     async def one(self, visit: Visit, id: str) -> bytes:
-        """One request whole, as a page or, with `.json`, for programs."""
-        Parameters.of(visit.request).done()
+        """One request whole, as a page or, with `.json`, for programs; `flame` is the frame that its graph shows."""
+        parameters = Parameters.of(visit.request)
+        at = parameters.text("flame")
+        parameters.done()
         detail = await self.questions.detail(visit.projects(None), id.removesuffix(".json"))
         if id.endswith(".json"):
             return answer_json(visit.request, detail_json(detail))
@@ -154,7 +157,8 @@ class Pages:
         title = f"{words.milliseconds(found.duration_ms)} {found.endpoint}"
         frame = await self._frame(visit, title, Scope(), "requests")
         frame = attrs.evolve(frame, json=request_url(found.id, ".json"))
-        return await page(visit.request, self.static, frame, request_body(detail))
+        graph = await self.questions.aside(flame_of, detail, _flame_path(at))
+        return await page(visit.request, self.static, frame, request_body(detail, graph))
 
     @app.route("/logout", methods=["POST"])
     async def log_out(self, request: Request) -> bytes:
@@ -246,3 +250,10 @@ class Pages:
         return scope, Trend(
             dimension, name, range_, await self.questions.series(projects, dimension, name, range_, scope.host)
         )
+
+
+def _flame_path(text: str | None) -> list[int]:
+    try:
+        return flames.path_of(text) if text else []
+    except ValueError:
+        raise wrong("flame", "no frame of this graph") from None
