@@ -704,7 +704,9 @@ hundredth (PG-07). 40 blocked sessions are half of the first, 3,000 statements a
 PG_PERIOD_MOST_S = 30.0
 """Longest between two looks however dear they are: three to a baseline minute."""
 PG_COSTS = 10
-"""Looks that a cost is averaged over: one slow answer changes nothing."""
+PG_COSTS_LEAST = 5
+"""Looks whose middle one tells what a look costs, and how many are taken before that is judged: one dear answer changes
+nothing."""
 PG_RETRY_MOST_S = 10.0
 """Longest between two tries to reach a server, or to be answered by one that is too slow: the first minute after a
 restart is worth seeing, and so is a server that is overloaded.

@@ -17,15 +17,18 @@ from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.worker import Run
 
 _log = Logger()
+_SILENT = "it does not answer"
 
 
 @attrs.define(eq=False)
 class Lane:
-    """`ask` blocks and runs in the thread of `run`; `abandon` makes it fail when no answer comes.
+    """`ask` blocks and runs in the thread of `run`; `abandon` makes it fail when no answer comes. `server` and `name` are
+    for people.
 
     Times are monotonic seconds. `failing` says why there is no answer now; `failures` counts.
     """
 
+    server: str
     name: str
     run: Run
     pace: Pace
@@ -36,6 +39,7 @@ class Lane:
     _next: float = 0.0
     _since: float | None = None
     _asking: Deferred[None] | None = None
+    _abandoned: bool = False
     _repeated: Repeated = attrs.Factory(Repeated)
 
     def turn(self, now: float) -> Deferred[Any] | None:
@@ -43,7 +47,8 @@ class Lane:
         if self._asking is not None:
             if self._since is not None and now - self._since > limits.PG_ANSWER_S:
                 self._since = now
-                self.failing = "it does not answer"
+                self._abandoned = True
+                self.failing = _SILENT
                 self.abandon()
             return None
         # Ticks come a little early or late: a turn that is nearly due is due.
@@ -58,7 +63,7 @@ class Lane:
 
     def _answered(self, result: Any) -> Any:
         if self.failing:
-            _log.info("{lane}: the server answers again", lane=self.name)
+            _log.info("{server}, {lane}: it answers again", server=self.server, lane=self.name)
         self.failing = ""
         return result
 
@@ -66,7 +71,9 @@ class Lane:
         self.failures += 1
         wait = self.pace.failed()
         self._next = now + wait
-        if isinstance(failure.value, TooSlow):
+        if self._abandoned:
+            self.failing = _SILENT
+        elif isinstance(failure.value, TooSlow):
             self.failing = f"it takes longer than {limits.PG_STATEMENT_MS} ms to answer"
         elif isinstance(failure.value, Unreachable):
             self.failing = failure.value.why
@@ -76,16 +83,21 @@ class Lane:
         n = self._repeated.due(self.failing, now)
         if n:
             _log.warn(
-                "{lane}: {error} ({n} times); asking again in {wait:.0f} s",
-                lane=self.name, error=failure.getErrorMessage() or self.failing, n=n, wait=wait,
+                "{server}, {lane}: {error} ({n} times); asking again in {wait:.0f} s",
+                server=self.server, lane=self.name, error=failure.getErrorMessage() or self.failing, n=n, wait=wait,
             )  # fmt: skip
         return None
 
     def _over(self, result: Any) -> Any:
-        asking, self._asking, self._since = self._asking, None, None
+        asking, self._asking, self._since, self._abandoned = self._asking, None, None, False
         if asking is not None:
             asking.callback(None)
         return result
+
+    @property
+    def idle(self) -> bool:
+        """Whether its thread has nothing to do."""
+        return self._asking is None
 
     async def stop(self) -> None:
         """Wait for the answer in hand, or make it fail."""

@@ -7,6 +7,7 @@ more, and that is when looks are needed most.
 
 from __future__ import annotations
 
+import statistics
 from collections import deque
 
 import attrs
@@ -35,7 +36,10 @@ class Pace:
         self._failures = 0
         self._answers.append(answer)
         self._costs.append(own_cpu + (min(self._answers) if server_cpu is None else server_cpu))
-        self.cost = sum(self._costs) / len(self._costs)
+        # The middle one: the first look of a session reads catalogues, one among many may have been unlucky.
+        self.cost = statistics.median(self._costs)
+        if len(self._costs) < limits.PG_COSTS_LEAST:
+            return
         # Whole multiples, so that a cost that varies a little does not change the pace at each look.
         steps = -(-self.cost // (self.budget * self.least))
         self.period = min(self.most, self.least * max(1.0, steps))

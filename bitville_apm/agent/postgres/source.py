@@ -96,9 +96,9 @@ class PostgresSource:
         self.looker = Looker(Link(self.dsn), looks, texts, self.now)
         self.statistics = Statistics(Link(self.dsn), sums, texts, self.now)
         self.lanes = (
-            Lane("sessions", self.run[0], looks, self.looker.look, self.looker.link.abandon),
-            Lane("statistics", self.run[1], sums, self.statistics.read, self.statistics.link.abandon),
-            Lane("log", self.run[2], Pace(limits.PG_LOG_S), self._read_log, lambda: None),
+            Lane(self.name, "sessions", self.run[0], looks, self.looker.look, self.looker.link.abandon),
+            Lane(self.name, "statistics", self.run[1], sums, self.statistics.read, self.statistics.link.abandon),
+            Lane(self.name, "log", self.run[2], Pace(limits.PG_LOG_S), self._read_log, lambda: None),
         )
 
     # --- life -----------------------------------------------------------------------------------------------
@@ -132,6 +132,9 @@ class PostgresSource:
             if turn is not None:
                 turn.addCallback(take)
                 turn.addErrback(self._failed, lane)
+        if self.lanes[0].failing and self.lanes[0].idle:
+            # What a server did before it went away is told now, not when it is back.
+            self._tell(self.looker.window.flush(self.now()))
 
     def _failed(self, failure: Failure, lane: Lane) -> None:
         """A lane says by itself when it could not reach its server; anything else is a mistake of ours."""

@@ -212,7 +212,7 @@ def test_without_the_extension_it_is_said_and_all_else_works(postgres: Server) -
 
 
 def test_counters_and_settings(postgres: Server) -> None:
-    """PG-04: a minute's commits, blocks and WAL of each database; settings that somebody made, and no text of them."""
+    """LIST-02: a minute's commits, blocks and WAL of each database; settings somebody made, and no text of them."""
     sums = statistics(postgres)
     (settings,) = (o.data for o in sums.read() if o.data.get("kind") == "settings")
     assert settings["settings"]["max_connections"] == "120"

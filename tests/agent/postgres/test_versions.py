@@ -46,7 +46,7 @@ def prepare(server: Server) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("version", [10, 12, 14, 15, 16, 17])
 def test_a_version(version: int) -> None:
-    """PG-01, PG-02, PG-03, PG-04, PG-05, PG-06: sessions, lock tree, statements, counters and log of this version, by
+    """PG-01, PG-02, PG-03, PG-05, PG-06, LIST-02: sessions, lock tree, statements, counters and log of this version, by
     the role that `bitville postgres setup` makes on it.
     """
     conf = CONF + ("log_destination = 'csvlog'\n" if version < 15 else "log_destination = 'jsonlog'\n")
