@@ -22,8 +22,8 @@ _SILENT = "it does not answer"
 
 @attrs.define(eq=False)
 class Lane:
-    """`ask` blocks and runs in the thread of `run`; `abandon` makes it fail when no answer comes. `server` and `name` are
-    for people.
+    """`ask` blocks and runs in the thread of `run`; `abandon` makes it fail when no answer comes. `server` and `name`
+    are for people.
 
     Times are monotonic seconds. `failing` says why there is no answer now; `failures` counts.
     """
