@@ -17,7 +17,7 @@ class Truth:
     """What a right report says.
 
     `causes` are (dimension, pattern) pairs: a story with any of them in it is the right one. `mechanisms` are the
-    labels that tell what happened; `kinds` of load, waiting and none. No causes: nothing was done, and nothing may be
+    labels that tell what happened (none: not judged); `kinds` of load, waiting and none. No causes: nothing was done, and nothing may be
     found.
     """
 
@@ -64,7 +64,8 @@ def judge(truth: Truth, report: Mapping[str, Any] | None) -> Judged:
         return Judged(1 if report["kind"] == "none" else None, kind, None, said)
     for place, cause in enumerate(report["causes"][:FIRST], 1):
         if truth.named_by(cause):
-            return Judged(place, kind, cause["mechanism"] in truth.mechanisms, said)
+            label = cause["mechanism"] in truth.mechanisms if truth.mechanisms else None
+            return Judged(place, kind, label, said)
     return Judged(None, kind, None, said)
 
 
