@@ -209,7 +209,9 @@ class Demo:
         return (
             f"\nBitville APM is running.\n\npage       {url}\nlog in     {login}\n"
             f"           (works once; for another link: {_command()} user link admin --config "
-            f"{self.place.collector_ini})\n{what}\n\nlogs       {self.place.state}/logs\n\nCtrl-C stops everything."
+            f"{self.place.collector_ini})\n"
+            f"ask        {_command()} explain --config {self.place.collector_ini}\n"
+            f"{what}\n\nlogs       {self.place.state}/logs\n\nCtrl-C stops everything."
         )
 
 

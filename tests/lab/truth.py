@@ -17,8 +17,8 @@ class Truth:
     """What a right report says.
 
     `causes` are (dimension, pattern) pairs: a story with any of them in it is the right one. `mechanisms` are the
-    labels that tell what happened (none: not judged); `kinds` of load, waiting and none. No causes: nothing was done, and nothing may be
-    found.
+    labels that tell what happened (none: not judged); `kinds` are of load, waiting and none. No causes: nothing was
+    done, and nothing may be found.
     """
 
     kinds: Sequence[str]
