@@ -38,7 +38,7 @@ from tests.lab.truth import judge, opened, overlapping
 WARM_S = 330.0
 """The product opens a spike once it has five minutes to compare it with."""
 INJECT_S = (35.0, 50.0)
-QUIET_S = (35.0, 50.0)
+QUIET_S = (30.0, 40.0)
 SETTLE_S = 16.0
 """The last frame's ten seconds, its sealing and its way to the collector; late frames too."""
 DRAIN_S = 60.0

@@ -7,16 +7,19 @@ namespace Shop;
 /** Badges on pictures: came with the last release, and is too slow. */
 final class Stickers
 {
+    /** Costs so much CPU, however busy the machine is. */
     public static function render_badges(float $ms): string
     {
-        $dots = '';
-        $end = Trouble::cpu_ms() + $ms;
-        while (Trouble::cpu_ms() < $end) {
+        $end = null;
+        do {
             $dots = '';
             for ($i = 0; $i < 30000; $i++) {
                 $dots .= chr(($i * 37 ^ $i >> 3) & 0xff);
             }
-        }
+            $used = getrusage();
+            $now = $used['ru_utime.tv_sec'] * 1e3 + $used['ru_utime.tv_usec'] / 1e3;
+            $end = $end ?? $now + $ms;
+        } while ($now < $end);
         return $dots;
     }
 }

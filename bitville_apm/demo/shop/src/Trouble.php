@@ -37,12 +37,4 @@ final class Trouble
     {
         return self::$met[$kind] ?? null;
     }
-
-    /** The CPU this process has used: a trouble costs so much of it, however busy the machine is. */
-    public static function cpu_ms(): float
-    {
-        $used = getrusage();
-        return ($used['ru_utime.tv_sec'] + $used['ru_stime.tv_sec']) * 1e3
-            + ($used['ru_utime.tv_usec'] + $used['ru_stime.tv_usec']) / 1e3;
-    }
 }
