@@ -632,6 +632,8 @@ RISE_LEAST_SHARE = 0.05
 """A floor under the rise: a host whose CPUs were busy before has none to show, and nothing explains a tenth of it."""
 LEVEL_LEAST = 1e-4
 """Below this a value was not there before: a tenth of a millisecond a second."""
+REST_LEAST = 0.05
+"""A value is compared with what all others grew by; where it is nearly all there is, they are taken for so much."""
 NOISE_OF_RISE = 0.03
 Z2_HALF = 9.0
 """Confidence is a half at three deviations; to each is added this share of the rise, for what never varied before."""

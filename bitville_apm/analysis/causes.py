@@ -26,6 +26,10 @@ def cause(story: Story, evidence: Evidence, php: Sequence[Evidence], waiting: bo
     if all(m.dimension != head.dimension for m in chain):
         chain.insert(0, head)
     steps = [Step(dimension=m.dimension, value=m.value) for m in chain]
+    if head.dimension in ("statement", "function") and label != "stampede" and not story.has("endpoint"):
+        place = _asked_by(head, [evidence, *php])
+        if place.dimension == "endpoint":
+            steps.insert(0, Step(dimension="endpoint", value=place.value))
     if release is not None and label == "regression" and head.dimension in ("function", "endpoint", "statement"):
         label = "deploy"
         steps.insert(0, Step(dimension="release", value=release))
@@ -76,14 +80,14 @@ def named(
             if endpoint is None and not alone and not (before and now > 2 * before):
                 return "stampede", value, factors
             return "n+1", (endpoint or value), factors
+        if way == "c" and waiting and value.dimension == "function" and external is None:
+            return "external", value, factors
         if way == "c" and not (waiting and external is not None):
             return "regression", value, factors
         if way == "n" and endpoint is None:
             return "traffic", _asked_by(value, everywhere), factors
     if external is not None:
         return "external", external, mechanism.of_use(evidence, external)
-    if waiting and head.dimension == "function":
-        return "external", head, mechanism.of_use(evidence, head)
     if endpoint is not None:
         return "regression", endpoint, of_endpoint
     if release is not None and release is head:

@@ -138,6 +138,7 @@ class Series:
     last: float | None = None
     held: list[tuple[float, float]] = attrs.Factory(list)
     low_frames: int = 0
+    window: tuple[float, list[float], int] = (-math.inf, [], 0)
     above: tuple[bool, ...] = ()
 
     def second(self, at: float, value: float, floor: float) -> bool:
@@ -211,7 +212,7 @@ class Detector:
                 found.extend(self._second(measure, at, value))
             if here:
                 self.seen = at
-        found.extend(self._frame_over(frame.at + length, taken))
+        found.extend(self._frame_over(frame.at, frame.at + length, taken))
         return found
 
     def silent(self, now: float) -> Sequence[Closed]:
@@ -242,14 +243,19 @@ class Detector:
                 ((t, v) for t, v in series.held if t >= self.spike.onset), key=lambda p: p[1], default=(at, value)
             )
 
-    def _frame_over(self, end: float, taken: dict[Measure, list[float]]) -> Iterator[Closed]:
+    def _frame_over(self, begin: float, end: float, taken: dict[Measure, list[float]]) -> Iterator[Closed]:
         """After a frame: is it over, and what becomes history."""
         for measure, values in taken.items():
             series = self.series[measure]
             middle, sigma = series.usual
             if values:
-                low = sum(values) / len(values) < middle + limits.CLOSE_SIGMAS * sigma
-                series.low_frames = series.low_frames + 1 if low else 0
+                if series.window[0] != begin:
+                    series.window = begin, [], series.low_frames
+                # Parts of one window are one frame.
+                _, seen, before = series.window
+                seen += values
+                low = sum(seen) / len(seen) < middle + limits.CLOSE_SIGMAS * sigma
+                series.low_frames = before + 1 if low else 0
         if self.spike is not None:
             if all(self.series[m].low_frames >= limits.CLOSE_FRAMES for m in self._joined):
                 yield self._close(max(self.spike.at + 1, end - limits.CLOSE_FRAMES * limits.WINDOW_S))

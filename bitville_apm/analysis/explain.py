@@ -77,7 +77,8 @@ def risen(evidence: Evidence, onset: float, end: float | None) -> Rises:
         before = sorted(v for _, v in base.seconds.get(measure, []))
         if not inside:
             return 0.0
-        return sum(inside) / len(inside) - (before[len(before) // 2] if before else 0.0)
+        # What floods in when a lock is released lasts for seconds, and is not what the minutes before were about.
+        return sorted(inside)[len(inside) // 2] - (before[len(before) // 2] if before else 0.0)
 
     working = host.mean(host.sessions(spike), spike.lengths) - host.mean(host.sessions(base), base.lengths)
     tasks = series("tasks")
@@ -193,24 +194,27 @@ def _causes(
     evidence: Evidence, php: Sequence[Evidence], kind: Kind, found: Sequence[Scored], whole: Whole
 ) -> list[Cause]:
     """The stories worth telling, best first; what the host as a whole says before them."""
-    if kind == "none":
+    if kind == "none" or not evidence.spike.at:
         return []
     waiting = kind == "waiting"
     release = _new_release(evidence)
     ranked = [s for s in found if s.share >= limits.SHARE_LEAST and s.score > 0 and not s.value.startswith("~")]
-    own = [s for s in ranked if s.dimension != "release"]
+    others = [s for s in ranked if s.dimension != "release"]
     everywhere = [evidence, *php]
-    tellable = [s for s in stories.told(own, everywhere) if max(m.share for m in s.members) >= limits.STORY_LEAST]
+    tellable = [s for s in stories.told(others, everywhere) if max(m.share for m in s.members) >= limits.STORY_LEAST]
     if not tellable:
         tellable = [stories.Story([s]) for s in ranked if s.dimension == "release" and s.value == release]
     named: list[Cause] = []
+    chosen: list[stories.Story] = []
     for story in tellable:
         cause = naming.cause(story, evidence, php, waiting, release)
         told = sum(c.share for c in named)
-        overlaps = named and told + cause.share > 1 + limits.STORY_OVERLAP
-        if overlaps or (named and cause.score < limits.STORY_OF_BEST * named[0].score):
+        own = cause.share - stories.shared(story, chosen, everywhere, whole.rise)
+        overlaps = own < limits.STORY_LEAST or told + own > 1 + limits.STORY_OVERLAP
+        if (named and overlaps) or (named and cause.score < limits.STORY_OF_BEST * named[0].score):
             continue
         named.append(cause)
+        chosen.append(story)
         if len(named) == limits.STORIES:
             break
     return _of_the_host(evidence, waiting, named, whole)
@@ -231,7 +235,7 @@ def _of_the_host(evidence: Evidence, waiting: bool, named: list[Cause], whole: W
         asked = {s.dimension for s in first.story} & {"statement", "external", "blocker"} if first else set()
         if first is None or not asked or first.share < limits.MECHANISM_DOMINANT:
             filled = _system("pool", pool.name, "pool", first.share if first else 1.0, whole, named[:1])
-            return [filled, *named][: limits.STORIES]
+            return [filled, *named[1:]][: limits.STORIES]
     even = host.even_growth(evidence.spike, evidence.base) if not waiting else 1.0
     share = min(1.0, max(0.0, whole.baseline * (even - 1)) / whole.rise)
     alone = named[0].score if named else 0.0

@@ -41,7 +41,7 @@ def split(level: float, baseline: float, factors: dict[str, tuple[float, float]]
     count_after = math.prod(after for _, after in factors.values())
     a1 = max(level, _TINY)
     a0 = max(baseline, _TINY)
-    if baseline <= limits.LEVEL_LEAST and count_before < count_after:
+    if baseline <= limits.LEVEL_LEAST and count_before < count_after / 2:
         a0 = a1 * count_before / count_after
     costs = a0 / count_before, a1 / count_after
     mean = a1 if abs(a1 - a0) < _TINY * a1 else (a1 - a0) / math.log(a1 / a0)

@@ -12,7 +12,7 @@ from bitville_apm import limits
 from bitville_apm.analysis import causes as naming
 from bitville_apm.analysis import words
 from bitville_apm.analysis.explain import UNITS, explained, gathered
-from bitville_apm.analysis.report import Cause, Change, Factor, Measure, Quality, Report, Step, Victim, Waits
+from bitville_apm.analysis.report import Cause, Change, Factor, Measure, Mechanism, Quality, Report, Step, Victim, Waits
 from bitville_apm.analysis.stories import CHAIN
 from bitville_apm.records import Frame
 
@@ -95,7 +95,7 @@ def _causes(of: Sequence[Report], kind: words.Kind) -> list[Cause]:
         steps = {(s.dimension, s.value) for s in cause.story} | {(cause.dimension, cause.value)}
         steps = {step for step in steps if step[0] != "release" or len(steps) == 1}
         for group, known in groups:
-            if known & steps:
+            if known & steps or any(_driven(cause, other) or _driven(other, cause) for _, other in group):
                 group.append((weight, cause))
                 known |= steps
                 break
@@ -107,12 +107,24 @@ def _causes(of: Sequence[Report], kind: words.Kind) -> list[Cause]:
     return [c for c in found if c.score >= limits.STORY_OF_BEST * best][: limits.STORIES]
 
 
+def _driven(cause: Cause, other: Cause) -> bool:
+    """Whether one host's cause is another host's consequence, though no value is in both.
+
+    Statements that run more often because somebody sends more requests; workers that all wait while others hold a lock.
+    """
+    if set(cause.hosts) & set(other.hosts):
+        return False
+    if cause.mechanism == "traffic" and cause.dimension == "statement":
+        return other.mechanism in ("traffic", "crawler") and other.dimension != "statement"
+    return cause.mechanism == "pool" and other.mechanism == "lock" and other.share >= limits.LOCKS_DOMINANT
+
+
 def _joined(group: Sequence[tuple[float, Cause]]) -> Cause:
     """One cause of the same story on several hosts; the heaviest one names it."""
     first = group[0][1]
-    told = next((c for _, c in group if c.mechanism != "unclear"), first)
-    # A host that knows only that a statement ran more is told by another which endpoint asked for it, and how.
-    name = told if first.mechanism == "unclear" else first
+    # A host that knows only that a statement ran more is told by another which endpoint asked for it, and how; and
+    # workers that are all busy are so because somebody waits for a lock.
+    name = min((c for _, c in group), key=lambda c: (_depth(c, group), c is not first))
     steps = list(first.story)
     for _, cause in group[1:]:
         dimensions = {s.dimension for s in steps}
@@ -121,7 +133,11 @@ def _joined(group: Sequence[tuple[float, Cause]]) -> Cause:
     seen: list[str] = []
     for _, cause in group:
         seen += [host for host in cause.hosts if host not in seen]
-    counted = [(weight, c) for weight, c in group if weight > 0]
+    # Of several causes of one host the best one counts: they are one story.
+    counted: list[tuple[float, Cause]] = []
+    for weight, cause in sorted(group, key=lambda pair: -pair[1].share):
+        if weight > 0 and not any(set(cause.hosts) & set(other.hosts) for _, other in counted):
+            counted.append((weight, cause))
     factors = name.factors
     if len(same) > 1 and all(c.factors.keys() == factors.keys() for _, c in same):
         factors = {key: _added([c.factors[key] for _, c in same], key) for key in factors}
@@ -139,6 +155,18 @@ def _joined(group: Sequence[tuple[float, Cause]]) -> Cause:
         story=sorted(steps, key=_place),
         hosts=seen,
     )
+
+
+_DEPTH: dict[Mechanism, int] = {"lock": 0, "pool": 1, "unclear": 3}
+
+
+def _depth(cause: Cause, group: Sequence[tuple[float, Cause]]) -> int:
+    """Of causes that are one, the one whose mechanism is the deepest reason names it: the smallest.
+
+    A pool that is full is the reason on its own host, and the consequence of what happens on another.
+    """
+    elsewhere = any(not set(cause.hosts) & set(other.hosts) for _, other in group)
+    return 3 if cause.mechanism == "pool" and elsewhere else _DEPTH.get(cause.mechanism, 2)
 
 
 def _place(step: Step) -> int:

@@ -1,7 +1,7 @@
 """How much of a rise each value explains, and how sure that is. Pure.
 
     power       (a - f) / rise, at most 1: its part of the rise; a and f are its levels now and before
-    novelty     1 - 1/lift, lift = (a/A) / (f/F): shares that stay as they were are no news, whatever all did
+    novelty     1 - (what all others grew by) / (what it grew by): where everything grows alike nothing is news
     confidence  z²/(z² + 9), z = (a - f) over its own deviation from window to window
     score       power · novelty · confidence, and a little for what is nearer to the reason
 
@@ -70,12 +70,15 @@ def values(
     found = []
     told = host.told_of_functions(spike, base) if "function" in dimensions and not flight else 1.0
     for dimension in dimensions:
-        scale = told if dimension == "function" else 1.0
         for value, row in spike.rows.get(dimension, {}).items():
             if value == OTHER:
                 continue
             before = base.row(dimension, value)
-            a = scale * host.mean(row.flight if flight else row.consumed, spike.lengths)
+            a = host.mean(row.flight if flight else row.consumed, spike.lengths)
+            scale = 1.0
+            if dimension == "function" and told > 1 and a > 0:
+                scale = max(1.0, min(told, _users(spike, value) / a))
+            a *= scale
             levels = (before.flight if flight else before.consumed) or [0.0] * len(base.at)
             f = scale * host.mean(levels, base.lengths)
             if a > f:
@@ -91,6 +94,12 @@ def values(
     return sorted(scored, key=lambda s: (-s.score, s.dimension, s.value)), whole
 
 
+def _users(spike: Stretch, function: str) -> float:
+    """What the endpoints that run a function consume: it cannot have been more."""
+    names = {link[1] for link in spike.links if link[2] == "function" and link[3] == function}
+    return sum(host.mean(spike.row("endpoint", name).consumed, spike.lengths) for name in sorted(names) if name)
+
+
 def judged(
     dimension: str, value: str, a: float, f: float, deviation: float, spike: Stretch, base: Stretch, whole: Whole
 ) -> Scored:
@@ -100,7 +109,9 @@ def judged(
     novelty = 1.0
     if f > limits.LEVEL_LEAST and whole.level > 0 and whole.baseline > 0:
         lift = (a / whole.level) / (f / whole.baseline)
-        novelty = max(0.0, 1 - 1 / lift) if lift > 0 else 0.0
+        least = limits.REST_LEAST * whole.baseline
+        rest = (max(0.0, whole.level - a) + least) / (max(0.0, whole.baseline - f) + least)
+        novelty = max(0.0, 1 - rest * f / a) if a > 0 else 0.0
     sure = confidence(a, f, deviation, spike, base, whole)
     score = share * novelty * sure
     return Scored(dimension, value, a, f, share, lift, novelty, sure, score + TIES.get(dimension, 0.0) * score)

@@ -69,6 +69,30 @@ def told(scored: Sequence[Scored], evidence: Sequence[Evidence]) -> list[Story]:
     return stories
 
 
+def shared(story: Story, others: Sequence[Story], evidence: Sequence[Evidence], rise: float) -> float:
+    """The share of a rise that a story has in common with others, as far as links say: a crawler reads many pages."""
+    common = 0.0
+    for other in others:
+        found = [_risen(a, b, one) for one in evidence for a in story.members for b in other.members]
+        common += max(found, default=0.0)
+    return common / rise if rise > 0 else 0.0
+
+
+def _risen(a: Scored, b: Scored, evidence: Evidence) -> float:
+    """What the link of two values rose by, task-seconds a second; 0 without one."""
+    if (b.dimension, a.dimension) in _LINKED:
+        a, b = b, a
+    key = (a.dimension, a.value, b.dimension, b.value)
+    if (a.dimension, b.dimension) not in _LINKED or b.dimension in ("statement", "blocker"):
+        return 0.0
+    spike, base = evidence.spike, evidence.base
+    now, before = spike.links.get(key, [0.0, 0.0, 0.0]), base.links.get(key, [0.0, 0.0, 0.0])
+    # Links tell of running tasks, levels of what was consumed: in a crowd only a part of the former.
+    row = spike.row(b.dimension, b.value)
+    part = min(1.0, (row.cpu_us / 1e6 + row.blocked_s) / row.task_s) if row.task_s > 0 else 1.0
+    return max(0.0, spike.rate(now[2]) * part - base.rate(before[2]))
+
+
 def joined(a: Scored, b: Scored, evidence: Sequence[Evidence]) -> bool:
     """Whether two values are one story."""
     if (b.dimension, a.dimension) in _LINKED:

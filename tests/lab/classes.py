@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import attrs
 
-from tests.lab.world import Effects, Endpoint, Process, Statement, World
+from tests.lab.world import Effects, Endpoint, Process, Statement, World, planned
 
 Value = tuple[str, str]
 
@@ -42,9 +42,11 @@ SHARED = ("Router::match", "Container::get", "Twig\\Template::render", "Session:
 HOSTS = ("payments.example", "search.example", "mail.example")
 
 
-def application(random: random.Random, utilisation: float, together: bool = False, wide: bool = False) -> World:
+def application(
+    random: random.Random, utilisation: float, together: bool = False, wide: bool = False, least: int = 2
+) -> World:
     """A shop that uses this much of its CPUs. `wide`: more endpoints, functions and statements than a frame keeps."""
-    cores, db_cores = random.choice((2, 4, 8, 16)), random.choice((2, 4, 8))
+    cores, db_cores = random.choice((2, 4, 8, 16) if least == 2 else (8, 16)), random.choice((2, 4, 8))
     names = list(NAMES[: random.randint(9, len(NAMES))])
     if wide:
         names += [f"GET /page/{n}" for n in range(230)]
@@ -98,7 +100,9 @@ def _busy(world: World, least: float = 0.01) -> Endpoint:
 
 def _strength(world: World, cores: int) -> float:
     """CPUs that a culprit wants: from what is just seen to what chokes the host."""
-    return max(2.2, cores * world.random.uniform(0.6, 1.6)) * world.strength
+    if world.strength < 1:
+        return cores * world.random.uniform(0.3, 0.4)
+    return max(2.2, cores * world.random.uniform(0.6, 1.6))
 
 
 def traffic(world: World) -> Injected:
@@ -285,7 +289,7 @@ def stampede(world: World) -> Injected:
 
 def knee(world: World) -> Injected:
     """A small intruder on a host that was near its limit."""
-    small = world.cores * world.random.uniform(0.25, 0.4)
+    small = world.cores * world.random.uniform(0.3, 0.45)
     if world.random.random() < 0.5:
         process = Process("python3", small)
 
@@ -306,7 +310,8 @@ def knee(world: World) -> Injected:
 
 def pool(world: World) -> Injected:
     """An endpoint whose requests sleep fills all workers of the pool."""
-    world.workers = world.random.choice((30, 40, 60))
+    usual = sum(p.rate * (p.cpu + p.database + p.away) for p in (planned(world, e, Effects()) for e in world.endpoints))
+    world.workers = max(world.random.choice((30, 40, 60)), round(6 * usual))
     endpoint = world.random.choice([e for e in world.endpoints if e.rate > 0.3] or world.endpoints)
     seconds = 2.5 * world.workers / endpoint.rate
 
@@ -319,7 +324,7 @@ def pool(world: World) -> Injected:
 
 def two(world: World) -> Injected:
     """Two of the above at once."""
-    world.strength = 0.6
+    world.strength = 0.5  # that both have room: one that chokes the host starves the other
     kinds = [traffic, function, cron, crawler]
     first, second = (kind(world) for kind in world.random.sample(kinds, 2))
 

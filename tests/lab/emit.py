@@ -20,7 +20,7 @@ from bitville_apm.agent.links import Link
 from bitville_apm.agent.window import Window
 from bitville_apm.cells import Columns, bucket
 from bitville_apm.records import Frame
-from tests.lab.world import Amounts, Effects, Endpoint, Second, World, poisson
+from tests.lab.world import Effects, Endpoint, Second, World, poisson
 
 WEB, DB = "web1", "db1"
 LONG_S = 15.0
@@ -118,7 +118,7 @@ class Agent:
             if ended:
                 columns.histogram = {bucket(1e6 * wall / ended): ended}
             _put(web, "endpoint", endpoint.name, columns)
-            self._clients(web, endpoint, columns, effects, clients, weights, amounts)
+            self._clients(web, endpoint, columns, effects, clients, weights)
             _put(web, "release", effects.release or world.release, _part(columns, 1.0))
             _link(web, "release", effects.release or world.release, "endpoint", endpoint.name, ended, None, cpu + queue)
             long = typical > LONG_S
@@ -138,13 +138,13 @@ class Agent:
 
     def _clients(
         self, web: Window, endpoint: Endpoint, columns: Columns, effects: Effects, clients: Sequence[str],
-        weights: Sequence[float], amounts: Sequence[Amounts],
+        weights: Sequence[float],
     ) -> None:  # fmt: skip
         left, n = 1.0, columns.requests
         if effects.client is not None:
             rate = effects.client[1] / len(self.world.endpoints)
-            arrived = sum(a.arrived for a in amounts)
-            part = min(1.0, rate * len(amounts) / arrived) if arrived else 0.0
+            own = endpoint.rate * effects.rate.get(endpoint.name, 1.0) * effects.all_rates
+            part = rate / (rate + own)
             _put(web, "client", effects.client[0], _part(columns, part))
             _link(web, "client", effects.client[0], "endpoint", endpoint.name, round(n * part), None,
                   part * _tasks(columns))  # fmt: skip
@@ -359,10 +359,11 @@ class Agent:
                 load["major_faults"] = poisson(random, 4000)
             if host == WEB:
                 load["in_flight"] = max(flying)
-                load["pools"] = [{
-                    "name": "www", "busy": min(world.workers, round(max(flying))), "max": world.workers,
-                    "listen_queue": max(s.backlog for s in seconds),
-                }]  # fmt: skip
+                # Where requests queue for a worker, no worker is idle.
+                queue = max(s.backlog for s in seconds)
+                full = queue > 0.5 * world.workers
+                busy = world.workers if full else min(world.workers, round(max(flying)))
+                load["pools"] = [{"name": "www", "busy": busy, "max": world.workers, "listen_queue": queue * full}]
             channels = [
                 (p, p.blocked * n) for s in seconds[:1] for p, _, _ in s.processes["web" if host == WEB else "db"]
             ]

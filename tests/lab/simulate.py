@@ -52,8 +52,10 @@ def case(name: str, seed: int, minutes: int = 10) -> Case:
     rng = random.Random(f"{name} {seed}")
     rough = rng.random() < 0.4
     together = name == "same database" or (name not in ("statement", "n+1", "lock") and rng.random() < 0.15)
-    utilisation = rng.uniform(0.78, 0.88) if name == "knee" else rng.uniform(0.12, 0.5)
-    world = application(rng, utilisation, together, wide=rough and rng.random() < 0.1)
+    utilisation = rng.uniform(0.7, 0.8) if name == "knee" else rng.uniform(0.12, 0.5)
+    if name == "two":
+        utilisation = rng.uniform(0.1, 0.3)
+    world = application(rng, utilisation, together, wide=rough and rng.random() < 0.1, least=8 if name == "two" else 2)
     if name == "same database" and rng.random() < 0.5:
         world.dialect = "mysql"
     injected = CLASSES[name](world)

@@ -181,7 +181,7 @@ def planned(world: World, endpoint: Endpoint, effects: Effects) -> Plan:
     away += sum(s * effects.external.get(host, 1.0) for host, s in endpoint.external.items())
     database = demand(world, endpoint, effects)
     # A worker serves many short requests in a second, and one long one.
-    worker = min(1.0, 2 * (cost + away + database))
+    worker = min(1.0, 1.2 * (cost + away + database))
     return Plan(endpoint.rate * effects.rate.get(endpoint.name, 1.0), cost, database, away, worker)
 
 

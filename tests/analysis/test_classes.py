@@ -1,0 +1,358 @@
+"""The classes of spikes.md, one readable scenario each: what frames look like in it, and what a report has to say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bitville_apm.analysis.explain import explain
+from bitville_apm.analysis.merge import explain_hosts
+from bitville_apm.analysis.report import Report
+from bitville_apm.records import Frame
+from tests.analysis.made import BEGIN, before, during, load, use
+
+ONSET, END = BEGIN - 1, BEGIN + 60
+SHOP = {"GET /": use(100, 0.02), "GET /search": use(50, 0.02), "GET /cart": use(40, 0.03)}
+"""Ten seconds of it: 0.42 CPUs."""
+
+
+def explained(spike: Sequence[Frame], baseline: Sequence[Frame], **more: Any) -> Report:
+    return explain(spike, baseline, onset=ONSET, end=END, host="web1", **more)
+
+
+def busier(times: float) -> dict[str, dict[str, float]]:
+    """As many times as many requests, each of them as dear as before."""
+    return {name: {column: times * value for column, value in c.items()} for name, c in SHOP.items()}
+
+
+def queueing(times: float, endpoints: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Requests that wait for a CPU so many times as long as they run."""
+    return {
+        name: {**c, "queue_us": times * c["cpu_us"], "wall_us": (times + 1) * c["wall_us"]}
+        for name, c in endpoints.items()
+    }
+
+
+def first(report: Report) -> tuple[str, str, str]:
+    cause = report.causes[0]
+    return cause.dimension, cause.value, cause.mechanism
+
+
+def test_traffic_surge_on_one_endpoint() -> None:
+    """ADV-01: more requests for one endpoint: traffic; those that queue behind it are victims."""
+    usual = before(tables={"endpoint": SHOP}, tasks=0.4, in_flight=0.5, load=load(0.42))
+    slower = {
+        "GET /": use(100, 0.02, wall=0.3, queue=0.2),
+        "GET /search": use(1500, 0.02, wall=0.3, queue=0.2),
+        "GET /cart": use(40, 0.03, wall=0.4, queue=0.2),
+    }
+    report = explained(during(tables={"endpoint": slower}, tasks=40.0, in_flight=45.0, load=load(3.4)), usual)
+    assert first(report) == ("endpoint", "GET /search", "traffic")
+    assert report.kind == "load"
+    assert report.causes[0].share > 0.9
+    assert {victim.value for victim in report.victims} == {"GET /", "GET /cart"}
+    assert report.verdict.startswith("GET /search caused 97 % of the load: 30 times as many requests")
+
+
+def test_more_traffic_to_everything() -> None:
+    """More visitors everywhere are nobody's doing: traffic to all endpoints, not the heaviest one."""
+    usual = before(tables={"endpoint": SHOP}, tasks=0.4, in_flight=0.5, load=load(0.42))
+    more = {
+        name: use(8 * columns["requests"], columns["cpu_us"] / columns["requests"] / 1e6)
+        for name, columns in SHOP.items()
+    }
+    report = explained(during(tables={"endpoint": more}, tasks=3.5, in_flight=4.0, load=load(3.4)), usual)
+    assert first(report) == ("all", "all endpoints", "traffic")
+
+
+def test_one_statement_regresses() -> None:
+    """A statement without its index: the database host's, found there, explained with what PHP knows of it."""
+    select = "SELECT * FROM product WHERE name = ?"
+    link = lambda ms: [("endpoint", "GET /search", "statement", select, 50, 50.0, 50 * ms / 1000)]  # noqa: E731
+
+    def web(ms: float) -> dict[str, Any]:
+        statement = {select: use(50, 0.0, wall=ms / 1000, executions=50, sql_us=50_000 * ms)}
+        return {
+            "tables": {
+                "endpoint": SHOP | {"GET /search": use(50, 0.02, wall=0.02 + ms / 1000)},
+                "statement": statement,
+            },
+            "tasks": 0.4,
+            "links": link(ms),
+            "load": load(0.42),
+        }
+
+    def db(busy: float) -> dict[str, Any]:
+        sessions = {"CPU": {"cpu_us": busy * 1e7}}
+        return {
+            "tables": {"statement": {select: {"cpu_us": busy * 1e7}}, "wait": sessions,
+                       "process": {"postgres": {"cpu_us": busy * 1e7}}},
+            "tasks": busy, "db": busy, "load": load(busy),
+        }  # fmt: skip
+
+    report = explain_hosts(
+        {"web1": during(in_flight=20.0, **web(3000)), "db1": during(**db(3.5))},
+        {"web1": before(in_flight=0.5, **web(3)), "db1": before(**db(0.02))},
+        onset=ONSET,
+        end=END,
+    )
+    assert first(report) == ("statement", select, "regression")
+    assert report.kind == "load"
+    assert set(report.causes[0].hosts) == {"web1", "db1"}
+    assert ("endpoint", "GET /search") in {(step.dimension, step.value) for step in report.causes[0].story}
+
+
+def test_lock_pile_up() -> None:
+    """Sessions wait for a lock: the session that holds it, charged with all; waiting, not load."""
+    update, holder = "UPDATE stock SET n = ? WHERE id = ?", "app@shop 4711: UPDATE stock SET n = ? WHERE id = ?"
+    usual = before(tables={"statement": {update: {"cpu_us": 1e5}}}, tasks=0.1, db=0.1, load=load(0.1))
+    waiting = {
+        "statement": {update: {"cpu_us": 1e5, "waiting_s": 200.0}},
+        "wait": {"Lock:transactionid": {"waiting_s": 200.0}, "CPU": {"cpu_us": 1e5}},
+        "blocker": {holder: {"waiting_s": 200.0}},
+    }
+    links = [("statement", update, "blocker", holder, 0, None, 200.0)]
+    report = explained(during(tables=waiting, tasks=0.1, db=20.0, links=links, load=load(0.1)), usual)
+    assert first(report) == ("blocker", holder, "lock")
+    assert report.kind == "waiting"
+    assert "waiting, not load" in report.verdict
+    assert report.waits[0].wait == "Lock:transactionid"
+
+
+def external(captured: bool) -> Report:
+    def tables(ms: float) -> dict[str, Any]:
+        calls = {"pay.example": {"requests": 20, "executions": 20, "wall_us": 20_000 * ms}} if captured else {}
+        return {
+            "endpoint": SHOP | {"POST /pay": use(20, 0.01, wall=ms / 1000, waiting_s=20 * ms / 1000)},
+            "function": {"HttpClient::send": {"requests": 20, "wall_us": 20_000 * ms}},
+            "external": calls,
+        }
+
+    usual = before(tables=tables(100), tasks=0.4, in_flight=0.6, load=load(0.42))
+    return explained(during(tables=tables(9000), tasks=0.4, in_flight=18.0, load=load(0.42)), usual)
+
+
+def test_external_api_slow() -> None:
+    """A host that is called answers slowly: that host; waiting, not load."""
+    report = external(captured=True)
+    assert first(report) == ("external", "pay.example", "external")
+    assert report.kind == "waiting"
+
+
+def test_external_api_slow_without_capture() -> None:
+    """Where nobody tells whom PHP called, the function that called is named."""
+    report = external(captured=False)
+    assert first(report)[2] == "external"
+    named = {(s.dimension, s.value) for s in report.causes[0].story}
+    assert ("function", "HttpClient::send") in named
+    assert report.kind == "waiting"
+
+
+def test_cron_or_backup() -> None:
+    """A program beside PHP: not PHP, whatever PHP's requests suffer."""
+    usual = before(tables={"endpoint": SHOP, "process": {"nginx": use(0, 0)}}, tasks=0.4, load=load(0.42))
+    other = {
+        "endpoint": {
+            name: {**c, "queue_us": 20 * c["cpu_us"], "wall_us": 21 * c["wall_us"]} for name, c in SHOP.items()
+        },
+        "process": {"gzip": {"cpu_us": 3.5e7, "queue_us": 1e7}, "rsync": {"blocked_s": 1.0}},
+    }
+    report = explained(during(tables=other, tasks=14.0, load=load(4.0)), usual)
+    assert first(report) == ("process", "gzip", "not php")
+    assert len(report.victims) == 3
+
+
+def test_backup_that_is_blocked_on_a_disk() -> None:
+    """Blocked tasks are load as much as running ones."""
+    usual = before(tables={"endpoint": SHOP}, tasks=0.4, load=load(0.42))
+    other = {"endpoint": SHOP, "process": {"rsync": {"cpu_us": 1e6, "blocked_s": 60.0}}}
+    report = explained(during(tables=other, tasks=6.5, load=load(0.5, blocked=6.0)), usual)
+    assert first(report) == ("process", "rsync", "not php")
+    assert report.split[0].parts[0].name == "rsync"
+
+
+def test_crawler() -> None:
+    """One client asks for everything: the client, not the pages."""
+    clients = {f"10.0.{n}.0/24": use(20, 0.021) for n in range(9)}
+    usual = before(tables={"endpoint": SHOP, "client": clients}, tasks=0.4, load=load(0.42))
+    more, crawler = busier(8), "203.0.113.0/24"
+    links = [
+        ("client", crawler, "endpoint", n, 7 * c["requests"], None, 7 * c["cpu_us"] / 1e6) for n, c in SHOP.items()
+    ]
+    spike = during(
+        tables={"endpoint": more, "client": clients | {crawler: use(1330, 0.022)}},
+        tasks=3.5, links=links, load=load(3.4),
+    )  # fmt: skip
+    report = explained(spike, usual)
+    assert first(report) == ("client", "203.0.113.0/24", "crawler")
+    assert [(c.dimension, c.value) for c in report.changes] == [("client", "203.0.113.0/24")]
+
+
+def test_swap_storm() -> None:
+    """Memory is short: that comes first, and what grew most after it."""
+    usual = before(tables={"endpoint": SHOP}, tasks=0.4, load=load(0.42, psi={"memory": {"some": 0, "full": 0}}))
+    slow = {name: {**c, "blocked_s": 20.0, "cpu_us": 3 * c["cpu_us"]} for name, c in SHOP.items()}
+    pressed = load(1.3, blocked=6.0, psi={"memory": {"some": 60, "full": 35}}, swap={"in_bytes": 1e8, "out_bytes": 1e8})
+    report = explained(during(tables={"endpoint": slow}, tasks=7.3, load=pressed), usual)
+    assert first(report) == ("memory", "memory pressure", "memory pressure")
+
+
+def test_deploy_regression() -> None:
+    """A function is dearer since a new release: the function, and the release with it."""
+
+    def tables(release: str, cpu: float) -> dict[str, Any]:
+        return {
+            "endpoint": SHOP | {"GET /list": use(50, cpu)},
+            "function": {"List::render": use(50, cpu * 0.9), "Router::match": use(190, 0.001)},
+            "release": {release: use(240, 0.02)},
+        }
+
+    links = lambda cpu: [("endpoint", "GET /list", "function", "List::render", 50, None, 50 * cpu * 0.9)]  # noqa: E731
+    usual = before(tables=tables("1.0", 0.01), tasks=0.5, links=links(0.01), load=load(0.5))
+    report = explained(during(tables=tables("1.1", 0.6), tasks=4.0, links=links(0.6), load=load(3.5)), usual)
+    assert first(report) == ("function", "List::render", "deploy")
+    assert [step.value for step in report.causes[0].story] == ["1.1", "GET /list", "List::render"]
+    assert report.changes[0].value == "1.1"
+    assert "release 1.1" in report.verdict
+
+
+def test_killer_request() -> None:
+    """A single request takes it all: that request, with its endpoint."""
+    usual = before(tables={"endpoint": SHOP}, tasks=0.4, load=load(0.42))
+    tables = {
+        "endpoint": SHOP | {"GET /report": {"cpu_us": 2.8e7}},
+        "request": {"0a1b": {"cpu_us": 2.8e7}, "~other": use(190, 0.02)},
+    }
+    report = explained(during(tables=tables, tasks=3.2, load=load(3.2)), usual)
+    assert first(report) == ("request", "0a1b", "killer request")
+    assert "GET /report" in report.verdict
+
+
+def test_n_plus_one() -> None:
+    """An endpoint asks for each row by itself: the endpoint with its statement, N+1."""
+    select = "SELECT * FROM price WHERE id = ?"
+
+    def tables(each: float, cpu: float) -> dict[str, Any]:
+        executions = 50 * each
+        statement = use(50, 0.0, wall=each * 0.001, executions=executions, sql_us=executions * 1000)
+        return {
+            "endpoint": SHOP | {"GET /list": use(50, cpu)},
+            "statement": {select: {**statement, "cpu_us": executions * 800}},
+            "process": {"postgres": {"cpu_us": executions * 800}},
+        }
+
+    links = lambda each: [("endpoint", "GET /list", "statement", select, 50, 50 * each, 50 * each / 1000)]  # noqa: E731
+    usual = before(tables=tables(1, 0.01), tasks=0.5, links=links(1), load=load(0.5))
+    report = explained(during(tables=tables(300, 0.25), tasks=3.0, links=links(300), load=load(2.9)), usual)
+    assert first(report)[2] == "n+1"
+    assert {("endpoint", "GET /list"), ("statement", select)} <= {
+        (s.dimension, s.value) for s in report.causes[0].story
+    }
+    assert report.causes[0].factors["q"].after > 100 * report.causes[0].factors["q"].before
+
+
+def test_cache_stampede() -> None:
+    """The same statement all at once on many endpoints: the statement, a stampede."""
+    rebuild = "SELECT * FROM menu"
+    names = ["GET /", "GET /search", "GET /cart"]
+
+    def tables(n: float) -> dict[str, Any]:
+        statement = use(3 * n, 0.0, wall=0.2, executions=3 * n, sql_us=3 * n * 2e5, blocked_s=0.0)
+        return {
+            "endpoint": SHOP,
+            "statement": {rebuild: {**statement, "cpu_us": 3 * n * 2e5}},
+            "process": {"postgres": {"cpu_us": 3 * n * 2e5}},
+        }
+
+    links = lambda n: [("endpoint", name, "statement", rebuild, n, n, n * 0.2) for name in names]  # noqa: E731
+    usual = before(tables=tables(0.1), tasks=0.5, links=links(0.1), load=load(0.42))
+    report = explained(during(3, tables=tables(50), tasks=3.5, links=links(50), load=load(3.4)), usual)
+    assert first(report) == ("statement", rebuild, "stampede")
+
+
+def test_knee() -> None:
+    """A small intruder on a busy host: the intruder, though all others queue far more than it."""
+    busy = busier(8.5)
+    usual = before(tables={"endpoint": busy, "process": {"cron": use(0, 0)}}, tasks=4.2, load=load(3.6))
+    choked = {name: {**c, "queue_us": 12 * c["cpu_us"], "wall_us": 13 * c["wall_us"]} for name, c in busy.items()}
+    spike = during(
+        tables={"endpoint": choked, "process": {"python3": {"cpu_us": 4e6, "queue_us": 2e6}}},
+        tasks=45.0,
+        load=load(4.0),
+    )
+    report = explained(spike, usual)
+    assert first(report) == ("process", "python3", "not php")
+
+
+def test_database_on_the_same_host() -> None:
+    """mysqld, whose sessions nobody looks at: followed to the statement that PHP waited longer for."""
+    slow, other = "SELECT * FROM log WHERE text LIKE ?", "SELECT * FROM user WHERE id = ?"
+
+    def tables(ms: float, cpu: float) -> dict[str, Any]:
+        return {
+            "endpoint": SHOP,
+            "statement": {
+                slow: use(20, 0.0, wall=ms / 1000, executions=20, sql_us=20_000 * ms),
+                other: use(300, 0.0, wall=0.002, executions=300, sql_us=6e5),
+            },
+            "process": {"mysqld": {"cpu_us": cpu * 1e7}},
+        }
+
+    links = [("endpoint", "GET /search", "statement", slow, 20, 20, 1.0)]
+    usual = before(tables=tables(5, 0.05), tasks=0.5, links=links, load=load(0.5))
+    report = explained(during(tables=tables(1700, 3.0), tasks=3.5, links=links, load=load(3.5)), usual)
+    assert first(report) == ("statement", slow, "regression")
+
+
+def test_pool_saturated() -> None:
+    """All workers are busy with requests that sleep: the pool, and what fills it."""
+    pool = lambda busy, queue: [{"name": "www", "busy": busy, "max": 40, "listen_queue": queue}]  # noqa: E731
+    usual = before(tables={"endpoint": SHOP}, tasks=0.4, in_flight=1.0, load=load(0.42, pools=pool(2, 0)))
+    full = {"endpoint": SHOP | {"GET /poll": use(10, 0.001, wall=30.0, waiting_s=380.0)}}
+    report = explained(during(tables=full, tasks=0.4, in_flight=40.0, load=load(0.42, pools=pool(40, 25))), usual)
+    assert first(report) == ("pool", "www", "pool")
+    assert ("endpoint", "GET /poll") in {(s.dimension, s.value) for s in report.causes[0].story}
+    assert report.kind == "waiting"
+
+
+def test_two_at_once() -> None:
+    """Two things happen together: both are told."""
+    usual = before(tables={"endpoint": SHOP, "process": {"nginx": use(0, 0)}}, tasks=0.4, load=load(0.42))
+    both = {"endpoint": SHOP | {"GET /search": use(900, 0.02)}, "process": {"gzip": {"cpu_us": 1.5e7}}}
+    report = explained(during(tables=both, tasks=4.0, load=load(3.6)), usual)
+    assert {(c.dimension, c.value) for c in report.causes} == {("endpoint", "GET /search"), ("process", "gzip")}
+    assert "; also " in report.verdict
+
+
+def test_quiet() -> None:
+    """Two equal windows: nothing rose, and nobody is blamed."""
+    usual = before(tables={"endpoint": SHOP}, tasks=0.4, in_flight=0.5, load=load(0.42))
+    report = explained(during(tables={"endpoint": SHOP}, tasks=0.45, in_flight=0.5, load=load(0.42)), usual)
+    assert (report.kind, report.causes, report.unexplained) == ("none", [], 0.0)
+    assert report.verdict.startswith("Nothing rose")
+
+
+def test_cpu_that_a_hypervisor_took() -> None:
+    """Tasks pile up though nobody runs more: the machine has less to give."""
+    usual = before(tables={"endpoint": SHOP}, tasks=0.4, load=load(0.42))
+    robbed = load(0.42, running=6.0)
+    robbed["cpu"] = {**robbed["cpu"], "steal_s": 30.0}
+    report = explained(during(tables={"endpoint": queueing(12, SHOP)}, tasks=6.0, load=robbed), usual)
+    assert first(report) == ("host", "CPU time taken by the hypervisor", "not php")
+
+
+def test_what_was_ruled_out_is_said_only_where_the_data_says_so() -> None:
+    """No memory pressure measured: nothing said of it. Measured and none: ruled out."""
+    usual = before(tables={"endpoint": SHOP}, tasks=0.4, load=load(0.42))
+    spike = {"endpoint": SHOP | {"GET /search": use(50, 0.6)}}
+    said = explained(during(tables=spike, tasks=4.0, load=load(3.4)), usual).ruled_out
+    assert not any(line.startswith(("Memory", "A deploy", "Other processes", "The database")) for line in said)
+    assert any(line.startswith("Traffic") for line in said)
+    measured = load(3.4, psi={"memory": {"some": 0.0, "full": 0.0}})
+    told = explained(
+        during(
+            tables=spike | {"process": {"nginx": use(1, 0.01)}, "release": {"1": use(1, 1)}}, tasks=4.0, load=measured
+        ),
+        before(tables={"endpoint": SHOP, "release": {"1": use(1, 1)}}, tasks=0.4, load=load(0.42)),
+    ).ruled_out
+    assert [line.split(":")[0] for line in told] == ["Memory pressure", "A deploy", "Other processes", "Traffic"]
