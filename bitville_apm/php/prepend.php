@@ -21,9 +21,8 @@ if ((static function () {
     try {
         $there = function_exists('is_file') ? 'is_file' : 'file_exists';
         $chained = @$there(__DIR__ . '/chain.php');
-        if (@$there(__DIR__ . '/listener.php')) {
-            @include __DIR__ . '/listener.php';
-        }
+        // Where it is missing this is a warning that nobody sees, and not the error that `require` would be.
+        @include __DIR__ . '/listener.php';
     } catch (\Throwable $e) {
         // A page is worth more than its measurement.
     }

@@ -31,6 +31,7 @@ class MediaWiki(Application):
         rb"^(Set-Cookie: (?:wiki_session|cpPosIndex)=)[^;]*": rb"\1ID",
         rb'"wgRequestId":"[^"]+"|reqId=[0-9a-zA-Z]+|"reqId":"[^"]+"|\[[0-9a-f]{24}\]': b"ID",
         rb"\b[0-9a-f]{40}\+\\{1,2}": b"TOKEN",
+        rb"\b[0-9]{2}(?::[0-9]{2}){2} GMT|\b20[0-9]{12}\b": b"NOW",
         rb'"wgBackendResponseTime":[0-9]+': b"TIME",
         rb"(?s)<!--\s*\nNewPP limit report.*?-->|<!--\s*\nTransclusion expansion time report.*?-->": b"REPORT",
         rb'"limitreport":\{.*?\}\}(?=[,}])': b"REPORT",

@@ -48,6 +48,7 @@ use BitvilleApm\Budget;
 use BitvilleApm\Config;
 use BitvilleApm\Connection;
 use BitvilleApm\Facts;
+use BitvilleApm\Message;
 use BitvilleApm\Record;
 use BitvilleApm\Redactor;
 use BitvilleApm\Spool;
@@ -67,7 +68,7 @@ foreach ($vectors['statements'] as $vector) {
 
 $redactor = new Redactor(['iban']);
 foreach ($vectors['texts'] as $text) {
-    $out['texts'][] = [$redactor->text($text), $redactor->uri($text), $redactor->message($text)];
+    $out['texts'][] = [$redactor->text($text), $redactor->uri($text), Message::redacted($redactor, $text)];
 }
 foreach ($vectors['names'] as $name) {
     $out['names'][] = $redactor->tells($name);

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bitville_apm.cli import php_files
 from tests.php.peer import Fpm, Site
 
 FATALS = {
@@ -119,3 +121,24 @@ def test_messages_are_redacted(site: Site) -> None:
         end: dict[str, Any] = agent.one("end")
     assert "Uncaught Exception: token=[REDACTED]" in end["fatal"]["message"]
     assert "geheim" not in json.dumps(agent.lines)
+
+
+@pytest.mark.parametrize("size", [1000, 100_000])
+def test_out_of_memory_before_the_client_is_in_opcache(site: Site, bare_fpm: Fpm, tmp_path: Path, size: int) -> None:
+    """PHP-11, PHP-17: what is loaded at the end is compiled then: a page without memory for it shows no error of ours.
+
+    OPcache does not keep files younger than `opcache.file_update_protection`.
+    """
+    home = site.root / "home"
+    php_files.copy_to(home, stub=False)
+    code = f"ini_set('memory_limit', '128M'); echo 'page'; $a = []; while (true) $a[] = str_repeat('x', {size});"
+    plain = bare_fpm.get(site, code)
+    server = Fpm(tmp_path, stub=home / "prepend.php", php={"opcache.file_update_protection": 3600})
+    try:
+        with site.agent() as agent:
+            page = server.get(site, code)
+            fatal = agent.one("end")["fatal"]
+    finally:
+        server.stop()
+    assert (page.body, page.errors) == (plain.body, plain.errors)
+    assert fatal["message"].startswith("Allowed memory size")

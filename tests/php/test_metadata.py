@@ -24,9 +24,14 @@ def redacted(site: Site, method: str, values: list[Any], *more: str) -> list[Any
     code = f"""
     require {json.dumps(str(PHP / "src" / "Limits.php"))};
     require {json.dumps(str(PHP / "src" / "Redactor.php"))};
+    require {json.dumps(str(PHP / "src" / "Message.php"))};
     $redactor = new BitvilleApm\\Redactor(array_slice($argv, 3));
     $out = [];
-    foreach (json_decode($argv[1], true) as $value) {{ $out[] = $redactor->{{$argv[2]}}($value); }}
+    foreach (json_decode($argv[1], true) as $value) {{
+        $out[] = $argv[2] === 'message'
+            ? BitvilleApm\\Message::redacted($redactor, $value)
+            : $redactor->{{$argv[2]}}($value);
+    }}
     echo json_encode($out);
     """
     out: list[Any] = json.loads(site.run(code, json.dumps(values), method, *more, client=False).stdout)

@@ -60,9 +60,29 @@ final class Client
         // Once: files that are being copied over may fail half way, and no class can be declared a second time.
         if (!self::$tried) {
             self::$tried = true;
-            self::$complete = (include self::REST) === true;
+            // What OPcache does not hold yet is compiled: not on the last memory of a request that has used up its own.
+            $limit = self::lifted();
+            self::$complete = Facts::hasRoom() && (include self::REST) === true;
+            self::restore($limit);
         }
         return self::$complete;
+    }
+
+    /** Lifts memory_limit for our own work where a request has used it up; what it was, false where it stays. */
+    public static function lifted()
+    {
+        if (Facts::hasRoom() || !function_exists('ini_set')) {
+            return false;
+        }
+        return ini_set('memory_limit', (string) (memory_get_usage(true) + 4 * Limits::HEADROOM_BYTES));
+    }
+
+    /** @param string|false $limit what lifted() answered */
+    public static function restore($limit): void
+    {
+        if ($limit !== false) {
+            ini_set('memory_limit', $limit);
+        }
     }
 
     /** Without OPcache loading is compiling: too much for a request that has just run out of memory. */
@@ -82,7 +102,8 @@ final class Client
         self::$registered = true;
         // Memory for the end of a request that has used up its own. A method of PHP's gives it back, because on
         // entering a function of ours Excimer would first take its pending samples, which need memory, too.
-        $reserve = new \ArrayObject([str_repeat("\0", Limits::RESERVE_BYTES)]);
+        $bytes = function_exists('ini_set') ? Limits::RESERVE_BYTES : Limits::RESERVE_FIXED_BYTES;
+        $reserve = new \ArrayObject([str_repeat("\0", $bytes)]);
         register_shutdown_function([$reserve, 'offsetUnset'], 0);
         register_shutdown_function([self::class, 'shutdown'], Limits::SHUTDOWN_AGAIN);
     }

@@ -37,7 +37,9 @@ final class Facts
     /** Unix seconds when PHP took the request. */
     public function startedAt(): float
     {
-        return (float) $this->get('REQUEST_TIME_FLOAT');
+        $at = isset($this->server['REQUEST_TIME_FLOAT']) ? $this->server['REQUEST_TIME_FLOAT'] : 0.0;
+        // Not by way of text: PHP takes microseconds to print a float, and this is before every page.
+        return is_float($at) ? $at : (float) $this->get('REQUEST_TIME_FLOAT');
     }
 
     public function method(): string
@@ -45,7 +47,11 @@ final class Facts
         if (self::commandLine()) {
             return 'CLI';
         }
-        $method = strtoupper(substr($this->get('REQUEST_METHOD'), 0, 20));
+        $method = $this->get('REQUEST_METHOD');
+        if ($method === 'GET' || $method === 'POST') {
+            return $method;
+        }
+        $method = strtoupper(substr($method, 0, 20));
         return preg_match('/^[A-Z][A-Z_-]*$/D', $method) === 1 ? $method : 'OTHER';
     }
 
@@ -169,54 +175,6 @@ final class Facts
         return $out;
     }
 
-    /**
-     * The name of this worker's FPM pool, from the title that FPM gives its process.
-     *
-     * Never by fpm_get_status(): it reads the slots of all workers, and PHP crashes in it while one of them is being
-     * replaced.
-     */
-    private static function pool(): string
-    {
-        if (PHP_SAPI !== 'fpm-fcgi' || !function_exists('file_get_contents')) {
-            return '';
-        }
-        $title = rtrim((string) file_get_contents('/proc/self/cmdline'), " \0");
-        return strpos($title, 'php-fpm: pool ') === 0 ? substr($title, 14) : '';
-    }
-
-    public function server(): array
-    {
-        return array_filter([
-            'hostname' => function_exists('gethostname') ? (string) gethostname() : '',
-            'php' => PHP_VERSION,
-            'sapi' => PHP_SAPI,
-            'pool' => self::pool(),
-            'software' => $this->get('SERVER_SOFTWARE'),
-            'address' => $this->get('SERVER_ADDR'),
-            'document_root' => $this->get('DOCUMENT_ROOT'),
-            'script' => $this->get('SCRIPT_FILENAME'),
-            'client' => Client::VERSION,
-        ], 'strlen');
-    }
-
-    /** How full OPcache is and how well it serves; null where it is off or may not be asked. */
-    public static function opcache(): ?array
-    {
-        $found = function_exists('opcache_get_status') ? opcache_get_status(false) : false;
-        if (!is_array($found) || !isset($found['memory_usage'], $found['opcache_statistics'])) {
-            return null;
-        }
-        $counts = $found['opcache_statistics'];
-        return [
-            'used_bytes' => $found['memory_usage']['used_memory'],
-            'free_bytes' => $found['memory_usage']['free_memory'],
-            'wasted_bytes' => $found['memory_usage']['wasted_memory'],
-            'scripts' => $counts['num_cached_scripts'],
-            'hit_rate' => round($counts['opcache_hit_rate'], 2),
-            'restarts' => $counts['oom_restarts'] + $counts['hash_restarts'] + $counts['manual_restarts'],
-        ];
-    }
-
     public function script(): string
     {
         return $this->get('SCRIPT_FILENAME');
@@ -267,6 +225,14 @@ final class Facts
         return (int) $text * (isset($units[$unit]) ? $units[$unit] : 1);
     }
 
+    /** Whether there is room below memory_limit for our own work: it must never be what exhausts it. */
+    public static function hasRoom(): bool
+    {
+        $bytes = self::bytes('memory_limit');
+        // Real usage: what is free within it may be in pieces too small for us, and PHP takes more 2 MB at a time.
+        return $bytes <= 0 || $bytes - memory_get_usage(true) > Limits::HEADROOM_BYTES;
+    }
+
     private function headers(): array
     {
         $out = [];
@@ -306,7 +272,8 @@ final class Facts
         return $out;
     }
 
-    private function get(string $name): string
+    /** A value of `$_SERVER`; empty where there is none. */
+    public function get(string $name): string
     {
         return isset($this->server[$name]) && is_scalar($this->server[$name]) ? (string) $this->server[$name] : '';
     }

@@ -82,6 +82,8 @@ final class Limits
 
     /** Kept for the record of a request that ran out of memory. */
     const RESERVE_BYTES = 65536;
+    /** The same where memory_limit cannot be lifted: all of the end has to live on it. */
+    const RESERVE_FIXED_BYTES = 262144;
     /** With less than this below memory_limit the record is slim: it must never be the allocation that fails. */
     const HEADROOM_BYTES = 8388608;
     /** How often one record of a pool tells of OPcache. */

@@ -268,36 +268,6 @@ final class Redactor
         return $query === '' ? $out : $out . '?' . $query;
     }
 
-    /**
-     * The message of a fatal error: without the trace of an uncaught exception (it has arguments), and without the
-     * literals that databases repeat in their errors.
-     */
-    public function message(string $message): string
-    {
-        $message = preg_replace('/\s*+\n?Stack trace:\n.*+$/sD', '', substr($message, 0, 8192));
-        if ($message === null) {
-            return self::MARK;
-        }
-        if (preg_match('/SQLSTATE|sql|pg_query|QueryException/i', $message) === 1) {
-            $message = preg_replace(
-                [
-                    '/\s*\((?:SQL|Connection):.*+$/sD',
-                    '/\n.*+$/sD',
-                    '/\'[^\']*+\'?|"[^"]*+"?/',
-                    '/=\([^)]*+\)?/',
-                    // Numbers, but for the code in `SQLSTATE[23000]`.
-                    '/(?<!\[)\b\d{4,}+\b/',
-                ],
-                ['', '', '?', '=(?)', '?'],
-                $message
-            );
-            if ($message === null) {
-                return self::MARK;
-            }
-        }
-        return $this->text($message);
-    }
-
     private static function withoutQuery(string $url): string
     {
         $at = strpos($url, '?');

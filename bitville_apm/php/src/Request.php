@@ -60,7 +60,7 @@ final class Request
         $taken = $job === null ? $this->facts->startedAt() : $now;
         // A clock that jumped since is not this request's time.
         $before = $taken > 0 && $now >= $taken && $now - $taken < 86400 ? $now - $taken : 0.0;
-        $this->at = round($now - $before, 6);
+        $this->at = $now - $before;
         $this->startNs = $loadedNs - (int) ($before * 1e9);
         $this->method = $job === null ? $this->facts->method() : 'CLI';
         $this->uri = $job === null ? null : $this->redactor->text($job, Limits::ROUTE);
@@ -119,7 +119,7 @@ final class Request
             't' => 'begin',
             'v' => 2,
             'id' => $this->id,
-            'at' => $this->at,
+            'at' => round($this->at, 6),
             'pid' => $this->pid,
             'method' => $this->method,
             'uri' => $this->uri(),
@@ -262,16 +262,13 @@ final class Request
                 Client::answer();
             }
         }
-        $limit = self::hasRoom() || !function_exists('ini_set')
-            ? false
-            : ini_set('memory_limit', (string) (memory_get_usage(true) + 4 * Limits::HEADROOM_BYTES));
+        $limit = Client::lifted();
         $markers = new Markers($this->config);
-        $end = $this->end($stoppedNs, $markers);
+        $ending = new Ending($this->config, $this->facts, $this->redactor, $this->budget);
+        $end = $ending->line($this->known($stoppedNs), $this->meter, $this->profiler, $this->sql, $markers);
         $handover = new Handover($this->config, $this->transport, $markers);
         $handover->give($this->id, $this->beginLine(), $end['line'], $end['short'], $scheduled);
-        if ($limit !== false) {
-            ini_set('memory_limit', $limit);
-        }
+        Client::restore($limit);
     }
 
     /** The name in the end, which for wp-cron is not the last it had. */
@@ -294,83 +291,22 @@ final class Request
         }
     }
 
-    /** The end line, and whether it is a short one. */
-    private function end(int $stoppedNs, Markers $markers): array
+    /** What the end line is made from. */
+    private function known(int $stoppedNs): array
     {
-        $began = hrtime(true);
-        // Without memory for more, the bare facts.
-        $room = self::hasRoom();
-        $ms = $this->elapsedMs($stoppedNs);
-        // A fatal error is worth a whole record however fast it came; its profile is not.
-        $fast = $ms < $this->config->thresholdMs && !$this->asked;
-        $short = $fast && $this->fatal === null;
-        $record = ['t' => 'end', 'v' => 2, 'id' => $this->id, 'at' => $this->at, 'ms' => round($ms, 3)];
-        $record['request'] = ['method' => $this->method, 'uri' => $this->uri(), 'route' => $this->route];
-        $record['client'] = $this->facts->client();
-        $record['agent'] = $this->facts->agent();
-        $record['release'] = $this->facts->release();
-        $record['response'] = $this->facts->response(!$short && $room, $this->fatal !== null);
-        $record += $this->meter->spent();
-        if ($this->config->memory) {
-            $record['memory'] = $this->memory;
-        }
-        $record['calls'] = $this->calls === null ? [] : $this->calls->section();
-        $record['fatal'] = $this->fatalPart();
-        $record['queue_ms'] = $this->facts->queueMs();
-        $record['short'] = $short;
-        if ($room) {
-            $budgetNs = (int) max(Limits::BUDGET_US * 1e3, Limits::BUDGET_SHARE * $ms * 1e6);
-            $record['sql'] = $this->sql === null ? null : $this->sql->section($short, $budgetNs);
-            $record['profile'] = $this->profiler->profile($fast ? Limits::SHORT_STACK_BYTES : PHP_INT_MAX);
-            $record['context'] = $this->context === [] ? null : (object) $this->context;
-            $trace = $this->facts->traceparent();
-            $record['trace'] = $trace === null ? null : ['traceparent' => $trace];
-            if ($this->config->spoolEnabled && $markers->due('.opcache', Limits::OPCACHE_S)) {
-                $opcache = Facts::opcache();
-                $record['php'] = $opcache === null ? null : ['opcache' => $opcache];
-            }
-            if (!$short) {
-                $record['request'] += $this->facts->request();
-                $record['server'] = $this->facts->server();
-            }
-        } else {
-            $this->budget->leave('memory');
-            $this->profiler->discard();
-            $record['sql'] = $this->sql === null ? null : $this->sql->totals();
-        }
-        $record['sampled_down'] = $this->budget->left();
-        $record['request'] = array_filter($record['request'], [self::class, 'isKnown']);
-        $record['response'] = $record['response'] === [] ? null : $record['response'];
-        $line = Record::bounded(array_filter($record, [self::class, 'isKnown']));
-        // Last of all, so that it covers the encoding too.
-        $us = (int) (($this->ownNs + $this->budget->spentNs() + hrtime(true) - $began) / 1000);
-        return ['line' => substr($line, 0, -2) . ',"client_us":' . $us . "}\n", 'short' => $short];
-    }
-
-    /** Wall time of the application alone. */
-    private function elapsedMs(int $stoppedNs): float
-    {
-        return max(0.0, ($stoppedNs - $this->startNs - $this->beganNs - $this->budget->spentNs()) / 1e6);
-    }
-
-    private function fatalPart(): ?array
-    {
-        if ($this->fatal === null) {
-            return null;
-        }
         return [
-            'type' => $this->fatal['type'],
-            'message' => $this->redactor->message((string) $this->fatal['message']),
-            'file' => (string) $this->fatal['file'],
-            'line' => (int) $this->fatal['line'],
+            'id' => $this->id,
+            'at' => round($this->at, 6),
+            // Wall time of the application alone.
+            'ms' => max(0.0, ($stoppedNs - $this->startNs - $this->beganNs - $this->budget->spentNs()) / 1e6),
+            'request' => ['method' => $this->method, 'uri' => $this->uri(), 'route' => $this->route],
+            'memory' => $this->config->memory ? $this->memory : null,
+            'calls' => $this->calls === null ? [] : $this->calls->section(),
+            'context' => $this->context === [] ? null : (object) $this->context,
+            'fatal' => $this->fatal,
+            'asked' => $this->asked,
+            'ownNs' => $this->ownNs,
         ];
-    }
-
-    /** Whether building a full record is safely below memory_limit: it must never be what exhausts it. */
-    private static function hasRoom(): bool
-    {
-        $bytes = Facts::bytes('memory_limit');
-        return $bytes <= 0 || $bytes - memory_get_usage() > Limits::HEADROOM_BYTES;
     }
 
     /** For array_filter: what is not known is not sent. */
@@ -382,9 +318,10 @@ final class Request
     /** RFC 4122, version 4. */
     private static function uuid(): string
     {
-        $bytes = random_bytes(16);
-        $bytes[6] = chr(ord($bytes[6]) & 0x0f | 0x40);
-        $bytes[8] = chr(ord($bytes[8]) & 0x3f | 0x80);
-        return vsprintf('%s%s-%s-%s-%s-%s%s%s', str_split(bin2hex($bytes), 4));
+        $hex = bin2hex(random_bytes(16));
+        $hex[12] = '4';
+        $hex[16] = '89ab'[hexdec($hex[16]) & 3];
+        return substr($hex, 0, 8) . '-' . substr($hex, 8, 4) . '-' . substr($hex, 12, 4) . '-' . substr($hex, 16, 4) . '-'
+            . substr($hex, 20);
     }
 }
