@@ -18,6 +18,9 @@ from bitville_apm.records import canonical_id
 HIDDEN = "<insufficient privilege>"
 """What a server shows of others' statements to a role that may not see them."""
 
+_CUT = 900
+"""Characters from which on a text may have been cut by the server, which keeps 1,023 bytes."""
+
 _HEX = r"[0-9a-fA-F]"
 _UUID = rf"{_HEX}{{8}}-?{_HEX}{{4}}-?{_HEX}{{4}}-?{_HEX}{{4}}-?{_HEX}{{12}}"
 _SESSION = re.compile(rf"bitville-({_UUID})\Z")
@@ -46,6 +49,9 @@ def named(text: str | None) -> Named | None:
     if not text or text == HIDDEN:
         return None
     text = text[len(leading_comments(text)) :]
+    if len(text) >= _CUT and text.rfind("/*") > text.rfind("*/"):
+        # A comment behind the statement, of which the server shows half: it is no part of the name either.
+        text = text[: text.rfind("/*")]
     found = (_named if len(text) <= limits.STATEMENT_REMEMBERED_CHARACTERS else _named.__wrapped__)(text)
     return found if found.value else None
 

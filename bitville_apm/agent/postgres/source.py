@@ -85,6 +85,7 @@ class PostgresSource:
     log_window: LogWindow = attrs.Factory(LogWindow)
     lanes: tuple[Lane, Lane, Lane] = attrs.field(init=False)
     _facts: Facts | None = None
+    _log_sought: bool = False
     _said: set[str] = attrs.Factory(set)
     _repeated: Repeated = attrs.Factory(Repeated)
     _loop: LoopingCall | None = None
@@ -167,18 +168,15 @@ class PostgresSource:
 
     def _read(self, observations: list[Observation] | None) -> None:
         self._tell(observations)
-        for what, why in self.statistics.missing.items():
-            self._say_once(what, why)
-
-    def _say_once(self, what: str, why: str) -> None:
-        """What cannot be seen of a server is said once (PG-08)."""
-        if f"{what}: {why}" not in self._said:
-            self._said.add(f"{what}: {why}")
-            _log.info("{name}: {why}", name=self.name, why=why)
+        for why in self.missing():
+            if why not in self._said:  # once (PG-08)
+                self._said.add(why)
+                _log.info("{name}: {why}", name=self.name, why=why)
 
     def _read_log(self) -> list[Observation]:
         """In its thread: what was written since the last second."""
         place = self.statistics.log
+        self._log_sought = place is not None
         path = self.log or (place.path if place is not None and self._on_this_machine else "")
         if not path or (place is None and not path.endswith((".json", ".csv"))):
             return self.log_window.read(self.now(), [])
@@ -213,7 +211,7 @@ class PostgresSource:
         found = list(self.statistics.missing.values())
         if self.follower.failing:
             found.append(f"its log cannot be read: {self.follower.failing}")
-        elif not self.follower.path and self.statistics.link.facts is not None:
+        elif not self.follower.path and self._log_sought:
             found.append("its log is not on this machine, or not written to a file; name it with `log`")
         place: LogPlace | None = self.statistics.log
         if place is not None and place.messages and not place.messages.startswith(("en", "C", "POSIX")):

@@ -84,6 +84,14 @@ def test_what_frames_call_a_statement_is_as_long_as_its_fingerprint_sees(text: s
         assert sqltext.fingerprint(value) == sqltext.fingerprint(text)
 
 
+def test_half_a_comment_behind_a_statement_is_no_part_of_its_name() -> None:
+    """PG-01, PG-05: a server cuts a text within sqlcommenter's comment: the statement before it keeps its name."""
+    whole = "SELECT 'x' FROM wide WHERE note IN (" + ", ".join(["'abcdefgh'"] * 75) + ")"
+    cut = named((whole + " /*application='shop',route='" + "r" * 500)[:1023])
+    assert cut is not None
+    assert cut.value == "SELECT ? FROM wide WHERE note IN (?)"
+
+
 def test_what_is_hidden_has_no_name() -> None:
     """PG-08: what a role may not see is no statement."""
     assert named(HIDDEN) is None
