@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from bitville_apm.records import Frame
+from bitville_apm.records import Cells, Frame
 from bitville_apm.store.sqlite import arrays
 
 _LENGTH = struct.Struct("<I")
@@ -44,10 +44,16 @@ def unpacked(data: bytes, name: Callable[[int], str], cells: bool = True, histog
 
     Raises `ValueError`, `LookupError` or `struct.error` where `data` is damaged.
     """
+    plain = _plain(data, name, histograms) if cells else _head(data)
+    frame = msgspec.convert({**plain, "cells": {}, "links": []}, Frame)
     if not cells:
-        head = _head(data)
-        return msgspec.convert({**head, "cells": {}, "links": []}, Frame)
-    return msgspec.convert(_plain(data, name, histograms), Frame)
+        return frame
+    # Cells and links were checked when they came; looking at each number again takes as long as unpacking it.
+    tables = {
+        dimension: Cells(values=table["values"], columns=table.get("columns") or {})
+        for dimension, table in (plain.get("cells") or {}).items()
+    }
+    return msgspec.structs.replace(frame, cells=tables, links=plain.get("links") or [])
 
 
 def body_of(data: bytes, name: Callable[[int], str]) -> bytes:
