@@ -71,18 +71,26 @@ class Time:
         return text[5:10] if at % 86_400 == 0 else text[11:16] if at % 60 == 0 else text[11:19]
 
 
-def ceiling(lines: Sequence[Line], least: float = 1.0) -> float:
-    """A round number above everything."""
+def ceiling(lines: Sequence[Line], least: float) -> float:
+    """A round number above everything, and not below `least`."""
     most = max([least, *(value for line in lines for value in line.values if value is not None)])
+    if not 0 < most < math.inf:
+        return 1.0
     unit = 10.0 ** math.floor(math.log10(most))
     return next(step * unit for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * unit >= most)
 
 
 def chart(
-    title: str, time: Time, lines: Sequence[Line], marks: Sequence[Mark] = (), height: int = 150, labels: bool = True
+    title: str,
+    time: Time,
+    lines: Sequence[Line],
+    marks: Sequence[Mark],
+    height: int,
+    least: float,
+    labels: bool,
 ) -> Tag:
     """One plot with its scale at the left and, where `labels`, its times below."""
-    top = ceiling(lines)
+    top = ceiling(lines, least)
     plot = height - _HEAD_PX - (_LABELS_PX if labels else 4)
     parts: list[Tag] = []
     for mark in marks:
@@ -159,14 +167,22 @@ def spark(values: Sequence[float | None], top: float, kind: str) -> Tag:
     )
 
 
-def figure(time: Time, plots: Sequence[tuple[str, Sequence[Line], int]], marks: Sequence[Mark], go: Flattenable) -> Tag:
-    """Plots below each other over the same time, and their data for uPlot.
+def figure(
+    time: Time,
+    plots: Sequence[tuple[str, Sequence[Line], int]],
+    marks: Sequence[Mark] = (),
+    go: Flattenable = "",
+    least: float = 0.0,
+) -> Tag:
+    """Plots (title, lines, pixels) below each other over the same time, and their data for uPlot.
 
-    `go` is a link whose address gets `from` and `to` of a stretch that a reader marks; without one that of the page.
+    `least`: no scale ends below it, so that what is next to nothing looks like that. `go` is a link whose address gets
+    `from` and `to` of a stretch that a reader marks; without one that of the page.
     """
     data = {
         "start": time.start,
         "step": time.step,
+        "least": least,
         "plots": [
             {
                 "height": height,
@@ -180,7 +196,7 @@ def figure(time: Time, plots: Sequence[tuple[str, Sequence[Line], int]], marks: 
     drawn = [
         [
             legend(lines),
-            chart(title, time, lines, marks, height, labels=number == len(plots) - 1),
+            chart(title, time, lines, marks, height, least, labels=number == len(plots) - 1),
         ]
         for number, (title, lines, height) in enumerate(plots)
     ]

@@ -90,6 +90,7 @@ def figure(loads: Loads, marks: Sequence[Mark], go: Flattenable = "") -> Tag:
         [("Tasks running and blocked", upper, 150), ("Requests in flight", lower, 96)],
         marks,
         go,
+        least=1.0,
     )
 
 

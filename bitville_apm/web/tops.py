@@ -34,7 +34,7 @@ EACH = ("statement", "external", "wait")
 
 def value_link(dimension: str, value: str, scope: Scope) -> Flattenable:
     """A value, as a link to the requests it stands for where these can be searched by it, else to its course."""
-    if value != OTHER and dimension in ("endpoint", "release"):
+    if value not in (OTHER, OUTSIDE) and dimension in ("endpoint", "release"):
         return tags.a(folded(value), href=scope.url("/", **{dimension: value}))
     return trend_link(dimension, value, scope)
 
@@ -43,7 +43,7 @@ def trend_link(dimension: str, value: str, scope: Scope) -> Flattenable:
     """A value, as a link to its course over time; a request's id leads to that request."""
     if value == OTHER:
         return tags.span("all others together", class_="faint")
-    text = folded(value)
+    text: Flattenable = "PHP outside of requests" if value == OUTSIDE else folded(value)
     if dimension == "request":
         return tags.a(text, href=request_url(value))
     if dimension not in DIMENSIONS or not value:
@@ -58,6 +58,8 @@ def _wide(scope: Scope) -> Scope:
     return attrs.evolve(scope, start=max(0.0, scope.end - _COURSE_S), end=scope.end + _COURSE_S / 6)
 
 
+OUTSIDE = "~php"
+"""The endpoint of PHP processes that are in no request (wire.md 6)."""
 _COURSE_S = 3600
 LOAD_HINT = "On a CPU, waiting for one, or blocked: what a load average counts"
 

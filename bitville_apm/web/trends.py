@@ -62,7 +62,7 @@ def trend_body(trend: Trend, frame: Frame, now: float) -> Tag:
         note += [" on host ", tags.b(scope.host)]
     body: Flattenable = tags.div(tags.p("Nothing was counted of it in this time."), class_="empty")
     if trend.points:
-        body = [tags.dl(_facts(trend), class_="facts"), charts.figure(trend.time, _plots(trend), (), "")]
+        body = [tags.dl(_facts(trend), class_="facts"), charts.figure(trend.time, _plots(trend))]
     return tags.div(
         tags.p(tags.a(DIMENSIONS[dimension], href=scope.url("/top", dimension=dimension)), class_="crumb"),
         tags.div(tags.h1(singular(dimension), " over time"), ranges(frame, now), class_="head"),

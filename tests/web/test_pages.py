@@ -60,6 +60,16 @@ def test_the_slowest_request_is_on_top() -> None:
     assert "40.0 MB" in text
 
 
+def test_php_outside_of_requests_has_words() -> None:
+    """QUERY-01: what PHP ran in no request is an endpoint that nobody can search for; it is said in words."""
+    w = World()
+    w.store.tops["endpoint"] = [top_row("~php"), top_row("~other")]
+    page = w.ask("/top?dimension=endpoint", session=w.session()).text
+    assert "PHP outside of requests" in page
+    assert "all others together" in page
+    assert "endpoint=~php" not in page.replace("%7E", "~")
+
+
 def test_where_the_time_went() -> None:
     """QUERY-01: above the requests stand the endpoints that took the most time; each leads to its requests."""
     w = world()

@@ -67,10 +67,10 @@
     const options = {
       width: place.clientWidth || figure.clientWidth,
       height: own.height,
-      padding: [6, 12, 0, 0],
+      padding: [6, 20, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: "time" }, y: false, points: { size: 5 }, drag: { x: true, y: false, setScale: false } },
-      scales: { x: { time: true, range: [data.start, data.start + count * data.step] }, y: { range: (u, low, high) => [0, Math.max(1, (high || 0) * 1.08)] } },
+      scales: { x: { time: true, range: [data.start, data.start + count * data.step] }, y: { range: (u, low, high) => [0, Math.max(data.least, (high || 0) * 1.08) || 1] } },
       axes: [
         { stroke: text, font, grid: { show: false }, ticks: { show: false }, size: last ? 22 : 4, gap: 4, space: 70, values: last ? named : () => [] },
         { stroke: text, font, grid, ticks: { show: false }, size: 40, gap: 6, space: 34, values: (u, splits) => splits.map((value) => value.toLocaleString("en")) },
