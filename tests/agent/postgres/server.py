@@ -218,7 +218,7 @@ class Client(threading.Thread):
         self.connection.close()
 
 
-def until(condition: Any, seconds: float = 10.0) -> Any:
+def until(condition: Any, seconds: float = 30.0) -> Any:
     """What a condition gives once it is true."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

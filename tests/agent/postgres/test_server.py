@@ -428,7 +428,7 @@ def test_over_a_restart() -> None:
         server.start()
         seen: Seen = look.look()
         assert seen.seconds == limits.PG_STANDS_FOR_S
-        assert seen.lost == pytest.approx(60.0 - limits.PG_STANDS_FOR_S, abs=20.0)
+        assert seen.lost > 50.0
         assert of_statement(sums, "SELECT count(*) FROM item") == {}
         server.sql("SELECT count(*) FROM item")
         assert of_statement(sums, "SELECT count(*) FROM item")["calls"] == 1
