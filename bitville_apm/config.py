@@ -175,8 +175,8 @@ class CollectorSection:
 
     listen: Address = option(Address("127.0.0.1", 8443), ini.address)
     data: Path = option(Path("/var/lib/bitville-apm-collector"), ini.path)
-    certificate: Path | None = option(None, ini.optional_path)
-    private_key: Path | None = option(None, ini.optional_path)
+    certificate: Path | None = option(None, ini.optional_path, was="BITVILLE_TLS_CERT_PATH")
+    private_key: Path | None = option(None, ini.optional_path, was="BITVILLE_TLS_KEY_PATH")
     allow: Networks = option((), networks)
     trusted_proxies: Networks = option((), networks)
     udp: Address | None = option(None, ini.optional_address)
@@ -318,10 +318,21 @@ def read_agent(path: Path | None, environment: Mapping[str, str]) -> AgentConfig
     return config
 
 
+def _first_dsn(environment: Mapping[str, str]) -> str:
+    """What the first version's variables, BITVILLE_PG_HOST and its like, are as a connection string; empty without."""
+    names = {"HOST": "host", "PORT": "port", "DATABASE": "dbname", "USER": "user", "PASSWORD": "password"}
+    given = {word: environment.get(f"BITVILLE_PG_{name}", "") for name, word in names.items()}
+    quoted = {word: re.sub(r"([\\'])", r"\\\1", text) for word, text in given.items() if text}
+    return " ".join(f"{word}='{text}'" for word, text in quoted.items())
+
+
 def _postgres(file: ini.Ini) -> Iterator[PostgresSection]:
     """The servers that are to be watched; `[postgres]` with nothing in it is none."""
-    for section, name in file.named("postgres"):
+    first = _first_dsn(file.environment)
+    for section, name in file.named("postgres") or ([("postgres", "postgres")] if first else []):
         server = file.section(PostgresSection, section, name=name)
+        if first and not server.dsn and section == "postgres":
+            server = attrs.evolve(server, dsn=first)
         if not server.dsn and server == PostgresSection(name) and section == "postgres":
             continue
         if not server.dsn:
@@ -339,10 +350,28 @@ def _postgres(file: ini.Ini) -> Iterator[PostgresSection]:
         yield server
 
 
+def _with_first_version(file: ini.Ini, section: CollectorSection) -> CollectorSection:
+    """`[collector]` with what the first version's variables say of its ports and its data, where ours say nothing."""
+    port = file.port("BITVILLE_PORT", "BITVILLE_COLLECTOR_LISTEN")
+    if port is not None:
+        section = attrs.evolve(section, listen=attrs.evolve(section.listen, port=port))
+    udp = file.port("BITVILLE_UDP_PORT", "BITVILLE_COLLECTOR_UDP")
+    if udp is not None:
+        host = section.udp.host if section.udp else "127.0.0.1"
+        section = attrs.evolve(section, udp=Address(host, udp) if udp else None)
+    database = Path(file.environment.get("BITVILLE_DB_PATH", ""))
+    if database.name and "BITVILLE_COLLECTOR_DATA" not in file.environment:
+        if not database.is_absolute():
+            raise ConfigError(file.path, f"BITVILLE_DB_PATH = {str(database)!r}: an absolute path is wanted")
+        # It named a file. Ours is a folder: the one that file was in.
+        section = attrs.evolve(section, data=database.parent if database.suffix else database)
+    return section
+
+
 def read_collector(path: Path | None, environment: Mapping[str, str]) -> CollectorConfig:
     """collector.ini and the environment. No path: defaults. Raises `ConfigError`."""
     file = ini.read_file(path, environment, {"alerts", "collector", "retention"}, set())
-    section = file.section(CollectorSection, "collector")
+    section = _with_first_version(file, file.section(CollectorSection, "collector"))
     if (section.certificate is None) != (section.private_key is None):
         raise ConfigError(file.path, "[collector] certificate and private_key belong together; give both or none")
     if section.certificate is None and not section.listen.is_loopback and not section.insecure:

@@ -142,9 +142,12 @@ def one_of(*words: str) -> Reader:
     return read
 
 
-def option(default: Any, read: Reader = str, *, secret: bool = False) -> Any:
-    """A key of a section: its default, how its text is read, whether it may come from a file."""
-    return attrs.field(default=default, metadata={"read": read, "secret": secret}, repr=not secret)
+def option(default: Any, read: Reader = str, *, secret: bool = False, was: str | None = None) -> Any:
+    """A key of a section: its default, how its text is read, whether it may come from a file.
+
+    `was` is the first version's name of it in the environment: that goes over the file, and our own name over both.
+    """
+    return attrs.field(default=default, metadata={"read": read, "secret": secret, "was": was}, repr=not secret)
 
 
 @attrs.frozen
@@ -178,6 +181,8 @@ class Ini:
                 where, text = variable, self.environment[variable]
             elif field.metadata["secret"] and f"{variable}_FILE" in self.environment:
                 where, text = f"{variable}_FILE", self._secret(self.environment[f"{variable}_FILE"])
+            elif field.metadata["was"] in self.environment:
+                where, text = field.metadata["was"], self.environment[field.metadata["was"]]
             if text is None:
                 continue
             try:
@@ -186,6 +191,15 @@ class Ini:
                 shown = "" if field.metadata["secret"] else f" = {text!r}"
                 raise ConfigError(self.path, f"{where}{shown}: {error}") from None
         return cls(**values)
+
+    def port(self, was: str, now: str) -> int | None:
+        """A port that the first version's variable `was` gives, where our own variable `now` gives no address."""
+        text = self.environment.get(was)
+        if text is None or now in self.environment:
+            return None
+        if not text.isdecimal() or not 0 <= int(text) <= 65535:
+            raise ConfigError(self.path, f"{was} = {text!r}: a port is wanted, 0 to 65535; or use {now} = host:port")
+        return int(text)
 
     def _secret(self, path: str) -> str:
         try:

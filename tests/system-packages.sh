@@ -8,6 +8,7 @@ TOOLS="
 php:php8.2-cli
 php-fpm8.2:php8.2-fpm
 nginx:nginx-light
+apache2:apache2-bin
 supervisord:supervisor
 mariadbd:mariadb-server-core
 chromium:chromium
@@ -24,7 +25,7 @@ mkfs.ext4:e2fsprogs
 EXTENSIONS="libfaketime postgresql-15 php8.2-sqlite3 php8.2-mysql php8.2-pgsql php-excimer php-tideways php8.2-xdebug
     php-illuminate-database php-illuminate-events php-illuminate-http php-illuminate-routing php-doctrine-dbal
     php-guzzlehttp-guzzle php-symfony-http-client php-symfony-http-kernel php-symfony-routing wordpress
-    wordpress-theme-twentytwentythree mediawiki"
+    wordpress-theme-twentytwentythree mediawiki libapache2-mod-php8.2"
 
 PATH="$PATH:/usr/sbin:/sbin"
 missing=""

@@ -173,3 +173,50 @@ def test_datagram_sockets_are_off_until_asked_for() -> None:
     assert "the same" in error_of("[php]\nsocket = /run/a\ndatagram = /run/a\n")
     two = "[php a]\nsocket = /run/a\nudp = 127.0.0.1:1\n[php b]\nsocket = /run/b\nudp = 127.0.0.1:1\n"
     assert "the same" in error_of(two)
+
+
+def test_the_first_versions_names() -> None:
+    """DAEMON-16: its variables that have a counterpart go over the file; our own names go over them."""
+    Path("apm.ini").write_text("[collector]\nlisten = 127.0.0.2:1\ndata = /data\n")
+    Path("apm.ini").chmod(0o600)
+    old = {
+        "BITVILLE_PORT": "9443",
+        "BITVILLE_DB_PATH": "/srv/apm/bitville.db",
+        "BITVILLE_TLS_CERT_PATH": "/tls/cert.pem",
+        "BITVILLE_TLS_KEY_PATH": "/tls/key.pem",
+        "BITVILLE_UDP_PORT": "9444",
+        "BITVILLE_RATE_LIMIT": "5",
+        "BITVILLE_LOG_LEVEL": "debug",
+    }
+    read = read_collector(Path("apm.ini"), old).collector
+    assert (str(read.listen), str(read.udp), read.data) == ("127.0.0.2:9443", "127.0.0.1:9444", Path("/srv/apm"))
+    assert (read.certificate, read.private_key) == (Path("/tls/cert.pem"), Path("/tls/key.pem"))
+    ours = {"BITVILLE_COLLECTOR_LISTEN": "127.0.0.1:1", "BITVILLE_COLLECTOR_DATA": "/mine"}
+    read = read_collector(Path("apm.ini"), old | ours | {"BITVILLE_UDP_PORT": "0"}).collector
+    assert (str(read.listen), read.udp, read.data) == ("127.0.0.1:1", None, Path("/mine"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("BITVILLE_PORT", "https", "a port is wanted"),
+        ("BITVILLE_UDP_PORT", "70000", "a port is wanted"),
+        ("BITVILLE_DB_PATH", "apm.db", "an absolute path is wanted"),
+        ("BITVILLE_TLS_KEY_PATH", "key.pem", "an absolute path is wanted"),
+    ],
+)
+def test_the_first_versions_names_with_nonsense(name: str, value: str, why: str) -> None:
+    """DAEMON-16: what cannot be used is one line that names the variable as it was given."""
+    with pytest.raises(ConfigError, match=f"{name} = '{value}': {why}"):
+        read_collector(None, {name: value})
+
+
+def test_the_first_versions_database() -> None:
+    """DAEMON-16: BITVILLE_PG_* is `[postgres] dsn`, also without a file; a dsn of our own goes over it."""
+    pytest.importorskip("psycopg")
+    old = {"BITVILLE_PG_HOST": "db1", "BITVILLE_PG_USER": "apm", "BITVILLE_PG_PASSWORD": "it's \\ x"}
+    (server,) = read_agent(None, old).postgres
+    assert server.dsn == r"host='db1' user='apm' password='it\'s \\ x'"
+    assert read_agent(None, {}).postgres == ()
+    (server,) = read_agent(None, old | {"BITVILLE_POSTGRES_DSN": "host=mine"}).postgres
+    assert server.dsn == "host=mine"
