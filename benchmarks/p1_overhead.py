@@ -86,7 +86,9 @@ class Pool:
         time.sleep(0.002)
         self.took.append(Taken(wall * 1e3, (time.clock_gettime(clock) - before) * 1e3))
         answer = Response.of(data)
-        return Page(answer.status, tuple(answer.headers.items()), answer.body)
+        # As a web server would pass them on: the applications' own patterns know them so.
+        headers = tuple((name.title(), value) for name, value in answer.headers.items())
+        return Page(answer.status, headers, answer.body)
 
 
 @contextlib.contextmanager
@@ -136,6 +138,7 @@ def compare(name: str, application: Application, uri: str, script: str, rounds: 
         differences = dict.fromkeys(made, 0)
         for turn in range(WARM_UP + rounds):
             if turn == WARM_UP:
+                differences = dict.fromkeys(made, 0)
                 for pool in made.values():
                     pool.took.clear()
             order = list(made)
