@@ -11,7 +11,7 @@ from bitville_apm import limits
 from bitville_apm.analysis import host
 from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.score import Scored, Whole
-from bitville_apm.analysis.tables import DATABASES, average, is_database, number
+from bitville_apm.analysis.tables import DATABASES, average, called, is_database, number
 
 SERVING = (
     *DATABASES, "redis-server", "valkey-server", "memcached", "nginx", "apache2", "httpd", "caddy", "haproxy",
@@ -23,7 +23,7 @@ SERVING = (
 
 def serves(process: str) -> bool:
     """Whether a process is a database, cache, web server or PHP. Another project's PHP is not: we cannot follow it."""
-    name = process.partition(":")[0].strip().lower()
+    name = called(process)
     return name in SERVING or name.startswith(("php-fpm", "postgres", "php7", "php8"))
 
 

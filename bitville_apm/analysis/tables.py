@@ -58,8 +58,13 @@ DATABASES = ("postgres", "mysqld", "mariadbd", "mariadb", "mongod", "postmaster"
 
 def is_database(process: str) -> bool:
     """Whether a process is a database server."""
-    name = process.partition(":")[0].strip().lower()
+    name = called(process)
     return name in DATABASES or name.startswith("postgres")
+
+
+def called(process: str) -> str:
+    """The name to know a process by, of its short-lived children, too."""
+    return process.removesuffix(" (short-lived)").partition(":")[0].strip().lower()
 
 
 @attrs.define(eq=False)

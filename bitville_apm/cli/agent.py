@@ -114,6 +114,7 @@ def status_lines(told: Mapping[str, Any]) -> Iterator[str]:
             f"              {source['in_flight']} requests in flight on {source['connections']} connections, "
             f"{source['waiting_for_spool']} closed without an end"
         )
+    yield from _host_lines(stats["sources"]["host"])
     for name, ledger in stats["ledger"].items():
         yield f"pipeline      {name}: circuit {breakers[name]}, {ledger['pending']} records wait to be sent"
         yield f"              {', '.join(f'{value} {key}' for key, value in _numbers(ledger))}"
@@ -123,6 +124,19 @@ def status_lines(told: Mapping[str, Any]) -> Iterator[str]:
         f"{buffer['disk_overflow_count']} on disk only, "
         f"{buffer['disk_file_count']} files in {buffer['disk_buffer_path']}"
     )
+
+
+def _host_lines(host: Mapping[str, Any]) -> Iterator[str]:
+    """What is looked at of the whole machine, and what cannot be seen."""
+    if "tasks" not in host:
+        yield "host          not looked at ([host] enabled = no)"
+        return
+    where = "" if host["scope"] == "host" else f", of this {host['scope']}"
+    yield (
+        f"host          {host['tasks']} tasks of {host['processes']} processes{where}; "
+        f"a look takes {host['look_ms']} ms"
+    )
+    yield from (f"              not seen: {what}" for what in host["unseen"])
 
 
 def _numbers(ledger: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

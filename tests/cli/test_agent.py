@@ -26,6 +26,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
 def test_status_says_what_a_person_wants_to_know(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
     """DAEMON-17: version, pid, why it is degraded, sockets, what is in flight, breaker, ledger; exit code 3."""
     with agent.connect() as held:
+        wait_until(lambda: agent.health()["stats"]["sources"]["host"]["looks"] > 1)
         held.sendall(begin_line("0c5be2a4-52b7-4c0e-9d3e-0f6d4f5a1b01") + b"\n")
         wait_until(lambda: agent.health()["stats"]["sources"]["php"]["in_flight"] == 1)
         assert main(["agent", "status", "--config", str(agent.config)]) == 3
@@ -39,6 +40,7 @@ def test_status_says_what_a_person_wants_to_know(agent: Agent, capsys: pytest.Ca
         f"pid {agent.process.pid}, up ",
         f"socket        php: {agent.socket}",
         "1 requests in flight",
+        " processes; a look takes ",
         "circuit open, 1 records wait",
         "1 received",
         "restart above 256 MB",

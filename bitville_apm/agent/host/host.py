@@ -69,6 +69,7 @@ class Host:
     _ahead_queue_ns: int = 0
     _cgroups: dict[int, str | None] = attrs.Factory(dict)
     _channels: bool = True
+    _ours: bool = True
     _settled: int = 0
 
     def __attrs_post_init__(self) -> None:
@@ -88,8 +89,8 @@ class Host:
         self._last = now
         if before is None:
             self._begin(now)
-        last_pid = now.load[2] if now.load is not None and self.proc == "/proc" else None
-        scan = self.tasks.look(now.total.forks, last_pid, php)
+        last_pid = now.load[2] if now.load is not None and self._ours else None
+        scan = self.tasks.look(now.total.forks, last_pid, php if self._ours else {})
         stuck = self._places(scan.stuck)
         seen = None
         if before is not None and 0 < scan.elapsed <= limits.WINDOW_S:
@@ -197,6 +198,11 @@ class Host:
         self.cores = float(now.total.cpus or os.cpu_count() or 1)
         if self.scope == "container":
             self.cores = min(self.cores, self._allowed())
+        # With another's /proc, the numbers of processes that we know are not those it shows.
+        try:
+            self._ours = os.readlink(f"{self.proc}/self") == str(os.getpid())
+        except OSError:
+            self._ours = self.proc == "/proc"
         # These are always asleep, so that somewhere they are.
         self._channels = any(self._line(f"{pid}/wchan") not in (None, b"", b"0") for pid in (1, 2))
 
@@ -233,6 +239,8 @@ class Host:
                 said.append("other users' processes are hidden (hidepid): what they use has no name")
         if not self.tasks.exact:
             said.append("no schedstat: time waiting for a CPU is as looked at, threads count with their process")
+        if not self._ours:
+            said.append("/proc is another namespace's: PHP in requests is told as processes, too")
         if not self._channels:
             said.append("no wait channels: they need CAP_SYS_PTRACE")
         missing = [name for name in self._machine.missing if name != "schedstat"]
@@ -250,12 +258,11 @@ class Host:
         if self._settled > 0:
             return
         share, tasks = self.cost_s / self.period, self.tasks
-        if share > limits.HOST_BUDGET_S:
-            if tasks.every < limits.HOST_EVERY_MOST:
-                tasks.every = min(limits.HOST_EVERY_MOST, tasks.every * 2)
-            elif self.period < limits.HOST_PERIOD_MOST:
-                self.period += 1
-        elif self.period > 1 and self.cost_s / (self.period - 1) < limits.HOST_BUDGET_S:
+        if share > limits.HOST_BUDGET_S and tasks.every < limits.HOST_EVERY_MOST:
+            tasks.every *= 2
+        elif share > limits.HOST_MOST_S and self.period < limits.HOST_PERIOD_MOST:
+            self.period += 1
+        elif self.period > 1 and self.cost_s / (self.period - 1) < limits.HOST_MOST_S:
             self.period -= 1
         elif self.period == 1 and share < limits.HOST_BUDGET_S / 2 and tasks.every > 1:
             tasks.every //= 2

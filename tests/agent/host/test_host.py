@@ -331,3 +331,18 @@ def test_a_look_survives_what_comes_and_goes(tmp_path: Path) -> None:
             thread.join()
         host.close()
     assert host.tasks.files.open == 0
+
+
+def test_another_namespaces_proc(tmp_path: Path) -> None:
+    """With a /proc that counts processes otherwise, a number that is PHP's here is somebody else's there."""
+    whole = {**CONTAINER, "2/comm": b"kthreadd\n", "2/stat": CONTAINER["1/stat"].replace(b"1 (java)", b"2 (kthreadd)")}
+    proc = files_below(tmp_path, whole)
+    (tmp_path / "self").symlink_to("999999999")
+    with watching(proc) as watch:
+        files_below(tmp_path, {"1/stat": CONTAINER["1/stat"].replace(b" 1000 0 0 0 ", b" 1050 0 0 0 ")})
+        time.sleep(0.1)
+        watch.look({1: "key"})
+        assert watch.host.scope == "host"
+        assert watch.named["java"].cpu_ns > 0
+        assert watch.php == {}
+        assert any("another namespace" in what for what in watch.host.unseen)
