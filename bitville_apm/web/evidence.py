@@ -87,11 +87,17 @@ def _pressure(pressure: Mapping[str, float]) -> str:
     )
 
 
+def _who(part: Part) -> Tag:
+    if part.kind == "unknown":
+        return tags.span("no look could tell", class_="faint")
+    return tags.code(words.cut(part.name or part.kind, 200))
+
+
 def _parts(parts: Sequence[Part], whole: float) -> Tag:
     ranked = sorted(parts, key=lambda part: (part.kind == "unknown", -(part.running + part.blocked)))
     rows = [
         tags.tr(
-            tags.td(swatch(f"ran-{part.kind}"), tags.code(words.cut(part.name, 200)), class_="name"),
+            tags.td(swatch(f"ran-{part.kind}"), _who(part), class_="name"),
             number(words.level(part.running)),
             number(words.level(part.blocked)),
             tags.td(words.level(part.running + part.blocked), class_="num strong"),
@@ -204,13 +210,13 @@ def changes_panel(changes: Sequence[Change], scope: Scope) -> Flattenable:
         return ""
     rows = [
         tags.tr(
-            tags.td(singular(one.dimension), class_="faint"),
             tags.td(value_link(one.dimension, one.value, scope), class_="name"),
+            tags.td(singular(one.dimension), class_="faint"),
             number(words.level(one.level)),
         )
         for one in changes
     ]
-    columns = (Column(""), Column("New"), Column("Load", number=True))
+    columns = (Column("New"), Column(""), Column("Load", number=True))
     return panel("What changed", "new since it began", table("What changed", columns, rows))
 
 
