@@ -46,7 +46,11 @@ addEventListener("load", () => requestAnimationFrame(() => requestAnimationFrame
 })));
 """
 PAINTED = """() => new Promise((done) => {
-  const look = () => (window.lastPaint ? done(window.lastPaint) : requestAnimationFrame(look));
+  const look = () => {
+    const [first] = performance.getEntriesByName("first-contentful-paint");
+    if (window.lastPaint && first) done([first.startTime, window.lastPaint]);
+    else setTimeout(look, 20);
+  };
   look();
 })"""
 
@@ -102,8 +106,7 @@ def once(browser: Browser, rig: Rig, state: Any, path: str) -> tuple[float, floa
     session.on("Network.loadingFinished", lambda event: got.append(event["encodedDataLength"]))
     page.on("request", lambda request: None if request.url.startswith(rig.url + "/") else foreign.append(request.url))
     page.goto(rig.url + path, wait_until="load")
-    last = page.evaluate(PAINTED)
-    first = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    first, last = page.evaluate(PAINTED)
     drawn = page.locator("figure.chart canvas").count()
     assert drawn == 2, f"{drawn} charts were drawn: {page.inner_text('main')[:300]}"
     context.close()
