@@ -158,7 +158,7 @@ def test_detail_has_a_budget(site: Site) -> None:
     copy = site.root / "client"
     shutil.copytree(PHP, copy)
     limits = copy / "src" / "Limits.php"
-    text = limits.read_text().replace("BUDGET_US = 2000", "BUDGET_US = 0")
+    text = limits.read_text().replace("BUDGET_US = 2000", "BUDGET_US = 0").replace("STACK_US = 500", "STACK_US = 0")
     limits.write_text(text.replace("BUDGET_SHARE = 0.03", "BUDGET_SHARE = 0.003"))
     code = "for ($i = 0; $i < 400; $i++) $d->query('select ' . $i); usleep(800000); $d->query('select late');"
     site.configure(profiling_threshold_ms=0)
@@ -171,6 +171,36 @@ def test_detail_has_a_budget(site: Site) -> None:
     assert "sql" in end["sampled_down"]
     assert end["sql"]["queries"][-1]["sql"] == "select late"
     assert end["sql"]["queries"][-1]["stack"]
+
+
+def test_waiting_for_a_cpu_is_no_cost_of_ours(site: Site) -> None:
+    """PHP-06: where the machine is busy one piece of work may take long; that takes no detail away. Many pieces do."""
+    load = "".join(f"require '{PHP / 'src' / name}.php';" for name in ("Limits", "Budget"))
+    code = load + "$b = new BitvilleApm\\Budget(hrtime(true)); $b->spend(50000000); echo (int) $b->allows('sql');"
+    code += "for ($i = 0; $i < 30; $i++) { $b->spend(100000); } echo (int) $b->allows('sql'), $b->spentNs();"
+    assert site.run(code, client=False).stdout == b"1053000000"
+
+
+def test_stacks_have_a_budget_of_their_own(site: Site) -> None:
+    """PHP-06: where stacks would cost too much the slow statements' are still there; a short record misses none."""
+    copy = site.root / "client"
+    shutil.copytree(PHP, copy)
+    limits = copy / "src" / "Limits.php"
+    limits.write_text(
+        limits.read_text().replace("STACK_US = 500", "STACK_US = -1").replace("SHARE = 0.03", "SHARE = 0")
+    )
+    slow = "$d->sqliteCreateFunction('nap', function () { usleep(150000); return 1; }); $d->query('select nap()');"
+    code = "$d = new BitvilleApm\\Pdo('sqlite::memory:'); $d->query('select 1'); $d->query('select 2');"
+    site.configure(profiling_threshold_ms=0)
+    with site.agent() as agent:
+        site.run(code + slow, prepend=copy / "prepend.php")
+        end = agent.one("end")
+    assert ["stack" in query for query in end["sql"]["queries"]] == [True, False, True]
+    assert end["sampled_down"] == ["sql_stack"]
+    site.configure()
+    with site.agent() as agent:
+        site.run(code, prepend=copy / "prepend.php")
+        assert "sampled_down" not in agent.one("end")
 
 
 def test_short_records_add_up_by_shape(site: Site) -> None:

@@ -11,6 +11,9 @@ final class Budget
 {
     private $startNs;
     private $spentNs = 0;
+
+    /** The same without waiting for a CPU. */
+    private $countedNs = 0;
     private $left = [];
 
     /** @param int $startNs hrtime of the request's start */
@@ -23,6 +26,13 @@ final class Budget
     public function spend(int $ns): void
     {
         $this->spentNs += $ns;
+        $this->countedNs += self::counted($ns);
+    }
+
+    /** One piece of work without its waiting for a CPU: on a machine that is too busy detail is wanted most. */
+    public static function counted(int $ns): int
+    {
+        return min($ns, Limits::BUDGET_PIECE_US * 1000);
     }
 
     public function spentNs(): int
@@ -30,11 +40,13 @@ final class Budget
         return $this->spentNs;
     }
 
-    /** Whether there is time for a detail, within $share of the budget; if not, it is said to be left out. */
-    public function allows(string $detail, float $share = 1.0): bool
+    /**
+     * Whether there is time for a detail: $leastUs, or $share of the budget; if not, it is said to be left out.
+     */
+    public function allows(string $detail, float $share = 1.0, int $leastUs = Limits::BUDGET_US): bool
     {
         $passedNs = hrtime(true) - $this->startNs;
-        if ($this->spentNs <= $share * max(Limits::BUDGET_US * 1e3, Limits::BUDGET_SHARE * $passedNs)) {
+        if ($this->countedNs <= max($leastUs * 1e3, $share * Limits::BUDGET_SHARE * $passedNs)) {
             return true;
         }
         $this->leave($detail);

@@ -64,7 +64,8 @@ final class Ending
             $profiler->discard();
             $record['sql'] = $sql === null ? null : $sql->totals();
         }
-        $record['sampled_down'] = $this->budget->left();
+        // A short record has no stacks of statements, so none was left out of it.
+        $record['sampled_down'] = array_values(array_diff($this->budget->left(), $short ? ['sql_stack'] : []));
         $isKnown = [Request::class, 'isKnown'];
         $record['request'] = array_filter($record['request'], $isKnown);
         $record['response'] = $record['response'] === [] ? null : $record['response'];

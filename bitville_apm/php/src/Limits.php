@@ -79,6 +79,10 @@ final class Limits
     /** The client's own work after the response, as a share of the request and at least: statements beyond it are counted only. */
     const BUDGET_SHARE = 0.03;
     const BUDGET_US = 2000;
+    /** No piece of it takes longer by itself; one that did was waiting for a CPU, and counts as this much. */
+    const BUDGET_PIECE_US = 500;
+    /** The same for the stacks of statements, of half the share: most requests are fast, and their stacks are not sent. */
+    const BUDGET_STACK_US = 500;
 
     /** Kept for the record of a request that ran out of memory. */
     const RESERVE_BYTES = 65536;

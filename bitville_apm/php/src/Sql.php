@@ -90,7 +90,7 @@ final class Sql
                 'c' => $connection,
                 'failed' => (int) $failed,
                 'vars' => $variables,
-                'stack' => $this->config->sqlStack ? $this->framesOf($stack) : null,
+                'stack' => $this->config->sqlStack ? $this->framesOf($stack, $slow) : null,
             ];
             if ($this->repeated !== []) {
                 $this->repeated[$connection . ':' . end($this->kept)['sql']] = count($this->kept) - 1;
@@ -133,12 +133,13 @@ final class Sql
         $entry['failed'] += (int) $failed;
     }
 
-    private function framesOf(?array $known): ?array
+    /** Of a slow statement always; the budget is for those of all others. */
+    private function framesOf(?array $known, bool $slow): ?array
     {
         if ($known !== null) {
             return array_slice($known, 0, $this->config->sqlStackFrames);
         }
-        return $this->budget->allows('sql_stack', 0.5) ? $this->stack() : null;
+        return $slow || $this->budget->allows('sql_stack', 0.5, Limits::BUDGET_STACK_US) ? $this->stack() : null;
     }
 
     /** The text as kept; the same text is held once however often it runs. */
@@ -204,18 +205,19 @@ final class Sql
         if ($this->n === 0) {
             return null;
         }
-        $until = hrtime(true) + $budgetNs;
         $seen = [];
         $queries = [];
         foreach ($this->kept as $entry) {
             $key = $entry['c'] . ':' . $entry['sql'];
             if (!isset($seen[$key])) {
-                if (hrtime(true) > $until) {
+                if ($budgetNs < 0) {
                     $this->truncated = true;
                     $this->budget->leave('sql');
                     continue;
                 }
+                $began = hrtime(true);
                 $seen[$key] = $this->statement($entry['sql'], $entry['c']);
+                $budgetNs -= Budget::counted(hrtime(true) - $began);
             }
             $entry['sql'] = $seen[$key];
             if ($short) {
