@@ -135,7 +135,7 @@ class Alerts:
             except Exception as error:  # noqa: BLE001 - whatever it is, there is another try, or there was the last
                 if self._stopping:
                     return
-                self._complain(channel.name, _reason(error))
+                self._complain(channel.name, reason_of(error))
             else:
                 self.counted[channel.name, "sent"] += 1
                 _log.info("alert of spike {id} sent by {way}", id=message.spike.id, way=channel.name)
@@ -158,9 +158,9 @@ class Alerts:
         _log.warn("an alert was not sent by {way}: {why}{more}", way=way, why=why, more=more)
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """What went wrong, without addresses: those of webhooks are secrets."""
     reasons = getattr(error, "reasons", None)
     if reasons:
-        return _reason(reasons[-1].value)
+        return reason_of(reasons[-1].value)
     return str(error) if isinstance(error, NotSent) else type(error).__name__

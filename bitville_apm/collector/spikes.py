@@ -151,7 +151,8 @@ class Spikes:
     async def _fed(self, batch: Sequence[tuple[Place, Frame]]) -> None:
         now = self.reactor.seconds()
         for (project, host), frame in batch:  # first: what these frames begin or end is reported with them
-            self.book.frame(project, host, frame.at, now)
+            if frame.late or frame.at < now - limits.LATE_S:
+                self.book.frame(project, host, frame.at, now)
         for place in dict.fromkeys(place for place, _ in batch):
             await self._detector(place)
         self._found(await self._aside(_feed, self._detectors, batch))
