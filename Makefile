@@ -50,7 +50,7 @@ lab: system $(VENV)/dev-stamp
 	$(BIN)/python -m tests.lab.live $(ARGS)
 
 bench: $(VENV)/dev-stamp
-	@for script in benchmarks/p[0-9]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in benchmarks/[pq][0-9]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 lint: $(VENV)/dev-stamp
 	$(BIN)/ruff check .

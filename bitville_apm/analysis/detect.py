@@ -94,6 +94,12 @@ class History:
     def __len__(self) -> int:
         return len(self._sorted)
 
+    @property
+    def enough(self) -> bool:
+        """Whether it tells what is usual: it spans five minutes, a third of whose seconds were looked at."""
+        span = self._at[-1] - self._at[self._first] if self._sorted else 0.0
+        return span >= limits.HISTORY_LEAST_S - limits.WINDOW_S and len(self._sorted) >= limits.HISTORY_LEAST_S / 3
+
     def __iter__(self) -> Iterator[tuple[float, float]]:
         return zip(self._at[self._first :], self._values[self._first :], strict=True)
 
@@ -151,7 +157,7 @@ class Series:
         self.total = min(max(0.0, self.total + step), limits.CUSUM_MOST)
         if self.total == 0.0 or self.zero_at is None:
             self.zero_at = at
-        if len(self.history) < limits.HISTORY_LEAST_S:
+        if not self.history.enough:
             return False
         above = value - middle > floor
         self.above = (*self.above[-limits.ABOVE_OF + 1 :], above)
@@ -180,7 +186,7 @@ class Detector:
     @property
     def ready(self) -> bool:
         """Whether any series has enough history to trigger."""
-        return any(len(series.history) >= limits.HISTORY_LEAST_S for series in self.series.values())
+        return any(series.history.enough for series in self.series.values())
 
     def feed(self, frame: Frame) -> Sequence[Found]:
         """Take one frame; what it began or ended, in order."""
@@ -264,7 +270,7 @@ class Detector:
             return
         for series in self.series.values():
             # What may be the beginning of a spike waits until it is known to be none.
-            if series.total <= 0 or len(series.history) < limits.HISTORY_LEAST_S:
+            if series.total <= 0 or not series.history.enough:
                 keep = len(series.held)
             else:
                 onset = series.zero_at or -math.inf

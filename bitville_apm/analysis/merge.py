@@ -110,13 +110,15 @@ def _causes(of: Sequence[Report], kind: words.Kind) -> list[Cause]:
 def _driven(cause: Cause, other: Cause) -> bool:
     """Whether one host's cause is another host's consequence, though no value is in both.
 
-    Statements that run more often because somebody sends more requests; workers that all wait while others hold a lock.
+    Statements that run more often because somebody sends more requests; requests that all wait for a database in which
+    somebody holds a lock.
     """
     if set(cause.hosts) & set(other.hosts):
         return False
     if cause.mechanism == "traffic" and cause.dimension == "statement":
         return other.mechanism in ("traffic", "crawler") and other.dimension != "statement"
-    return cause.mechanism == "pool" and other.mechanism == "lock" and other.share >= limits.LOCKS_DOMINANT
+    asks = cause.mechanism == "pool" or any(step.dimension == "statement" for step in cause.story)
+    return asks and other.mechanism == "lock" and other.share >= limits.LOCKS_DOMINANT
 
 
 def _joined(group: Sequence[tuple[float, Cause]]) -> Cause:
