@@ -639,7 +639,7 @@ REST_LEAST = 0.05
 NOISE_OF_RISE = 0.03
 Z2_HALF = 9.0
 """Confidence is a half at three deviations; to each is added this share of the rise, for what never varied before."""
-CANDIDATES = 30
+CANDIDATES = 20
 """Values of each dimension that a baseline is asked for, by what they consumed, their time in flight, and requests."""
 SHARE_LEAST = 0.05
 """What explains less of the rise than this is not looked at."""

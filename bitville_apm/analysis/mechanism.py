@@ -86,8 +86,8 @@ class Uses:
 def uses(evidence: Evidence, dimension: str, value: str) -> Uses:
     """By links; where there are none, the requests that it was seen in."""
     spike, base = evidence.spike, evidence.base
-    names = {link[1] for link in spike.links if link[0] == "endpoint" and link[2] == dimension and link[3] == value}
-    places = [("endpoint", name) for name in sorted(names)] or [(dimension, value)]
+    names = sorted(spike.used_by(dimension, value))
+    places = [("endpoint", name) for name in names] or [(dimension, value)]
     n = [arrivals(spike, base, *place) for place in places]
     ended = [
         (base.row(*place).requests / max(base.length, 1.0), spike.row(*place).requests / max(spike.length, 1.0))
@@ -142,11 +142,11 @@ def mostly_of(evidence: Sequence[Evidence], dimension: str, value: str) -> tuple
     """The endpoint that ran a value most of the times that it ran more often, and its part of them (0..1)."""
     more: dict[str, float] = {}
     for one in evidence:
-        for (a, endpoint, b, value_b), now in one.spike.links.items():
-            if a == "endpoint" and b == dimension and value_b == value:
-                usual = one.base.links.get((a, endpoint, b, value_b), [0.0, 0.0, 0.0])
-                rise = one.spike.rate(now[1] or now[0]) - one.base.rate(usual[1] or usual[0])
-                more[endpoint] = more.get(endpoint, 0.0) + max(0.0, rise)
+        before = one.base.used_by(dimension, value)
+        for endpoint, now in one.spike.used_by(dimension, value).items():
+            usual = before.get(endpoint, [0.0, 0.0, 0.0])
+            rise = one.spike.rate(now[1] or now[0]) - one.base.rate(usual[1] or usual[0])
+            more[endpoint] = more.get(endpoint, 0.0) + max(0.0, rise)
     total = sum(more.values())
     if not total:
         return None, 1.0

@@ -96,8 +96,8 @@ def values(
 
 def _users(spike: Stretch, function: str) -> float:
     """What the endpoints that run a function consume: it cannot have been more."""
-    names = {link[1] for link in spike.links if link[2] == "function" and link[3] == function}
-    return sum(host.mean(spike.row("endpoint", name).consumed, spike.lengths) for name in sorted(names) if name)
+    names = sorted(spike.used_by("function", function))
+    return sum(host.mean(spike.row("endpoint", name).consumed, spike.lengths) for name in names)
 
 
 def judged(

@@ -33,15 +33,14 @@ class Row:
     """One value: its columns over all windows together, and its two levels window by window (load units)."""
 
     __slots__ = (
-        "blocked_s", "consumed", "cpu_us", "errors", "executions", "flight", "present", "queue_us", "requests",
+        "blocked_s", "consumed", "cpu_us", "executions", "flight", "queue_us", "requests",
         "sql_us", "waiting_s", "wall_us",
     )  # fmt: skip
 
     def __init__(self, windows: int) -> None:
-        self.requests = self.wall_us = self.cpu_us = self.queue_us = self.sql_us = self.errors = 0.0
+        self.requests = self.wall_us = self.cpu_us = self.queue_us = self.sql_us = 0.0
         self.blocked_s = self.waiting_s = 0.0
         self.executions: float | None = None
-        self.present = 0
         self.consumed = [0.0] * windows
         self.flight = [0.0] * windows
 
@@ -85,6 +84,7 @@ class Stretch:
     lost: dict[str, float] = attrs.Factory(dict)
     unseen: dict[str, set[str]] = attrs.Factory(dict)
     sums: dict[str, Row] = attrs.Factory(dict)
+    _users: dict[tuple[str, str], dict[str, list[float]]] | None = None
 
     @property
     def length(self) -> float:
@@ -94,6 +94,15 @@ class Stretch:
     def row(self, dimension: str, value: str) -> Row:
         """One value's row; an empty one where it was not seen."""
         return self.rows.get(dimension, {}).get(value, NOTHING)
+
+    def used_by(self, dimension: str, value: str) -> dict[str, list[float]]:
+        """Endpoint -> requests, executions and task-seconds that it has in common with a function or statement."""
+        if self._users is None:
+            self._users = {}
+            for (a, value_a, b, value_b), numbers in self.links.items():
+                if a == "endpoint":
+                    self._users.setdefault((b, value_b), {})[value_a] = numbers
+        return self._users.get((dimension, value), {})
 
     def rate(self, amount: float) -> float:
         """An amount a second."""
@@ -197,10 +206,9 @@ def _add(
     n = len(table.values)
     zeros: list[Any] = [0] * n
     column = {name: held if len(held) >= n else [*held, *zeros] for name, held in table.columns.items()}
-    requests, wall = column.get("requests", zeros), column.get("wall_us", zeros)
-    cpu, queue = column.get("cpu_us", zeros), column.get("queue_us", zeros)
-    sql, blocked = column.get("sql_us", zeros), column.get("blocked_s", zeros)
-    waiting, errors = column.get("waiting_s", zeros), column.get("errors", zeros)
+    requests, wall, cpu, queue, sql, blocked, waiting = (
+        [number or 0 for number in held] if None in (held := column.get(name, zeros)) else held for name in _ADDED
+    )
     executions = column.get("executions")
     size = len(found.at)
     if found is not _ONE:
@@ -208,27 +216,28 @@ def _add(
         if whole is None:
             whole = found.sums[dimension] = Row(size)
         _sum(whole, dimension, column, window, length, crowd)
+    # Written out: this runs a hundred thousand times for an hour of full frames.
     for i, value in picked:
         row = rows.get(value)
         if row is None:
             row = rows[value] = Row(size)
-        row.present += 1
-        cpu_us, blocked_s = cpu[i] or 0, blocked[i] or 0.0
-        wall_us, sql_us = wall[i] or 0, sql[i] or 0
-        spent = cpu_us / 1e6 / crowd + blocked_s
-        looked = cpu_us / 1e6 + blocked_s + (queue[i] or 0) / 1e6 + (waiting[i] or 0.0)
-        row.requests += requests[i] or 0
+        cpu_us, queue_us, wall_us, sql_us = cpu[i], queue[i], wall[i], sql[i]
+        blocked_s, waiting_s = blocked[i], waiting[i]
+        row.requests += requests[i]
         row.wall_us += wall_us
         row.cpu_us += cpu_us
-        row.queue_us += queue[i] or 0
+        row.queue_us += queue_us
         row.sql_us += sql_us
         row.blocked_s += blocked_s
-        row.waiting_s += waiting[i] or 0.0
-        row.errors += errors[i] or 0
+        row.waiting_s += waiting_s
         if executions is not None and executions[i] is not None:
             row.executions = (row.executions or 0.0) + executions[i]
-        row.consumed[window] += spent / length
+        row.consumed[window] += (cpu_us / 1e6 / crowd + blocked_s) / length
+        looked = (cpu_us + queue_us) / 1e6 + blocked_s + waiting_s
         row.flight[window] += flight(dimension, looked, wall_us / 1e6, sql_us / 1e6) / length
+
+
+_ADDED = ("requests", "wall_us", "cpu_us", "queue_us", "sql_us", "blocked_s", "waiting_s")
 
 
 def _sum(whole: Row, dimension: str, column: Mapping[str, list[Any]], window: int, length: float, crowd: float) -> None:
