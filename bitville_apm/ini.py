@@ -181,7 +181,7 @@ class Ini:
                 where, text = variable, self.environment[variable]
             elif field.metadata["secret"] and f"{variable}_FILE" in self.environment:
                 where, text = f"{variable}_FILE", self._secret(self.environment[f"{variable}_FILE"])
-            elif field.metadata["was"] in self.environment:
+            elif field.metadata["was"] is not None and field.metadata["was"] in self.environment:
                 where, text = field.metadata["was"], self.environment[field.metadata["was"]]
             if text is None:
                 continue

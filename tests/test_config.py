@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -220,3 +221,9 @@ def test_the_first_versions_database() -> None:
     assert read_agent(None, {}).postgres == ()
     (server,) = read_agent(None, old | {"BITVILLE_POSTGRES_DSN": "host=mine"}).postgres
     assert server.dsn == "host=mine"
+
+
+def test_the_environment_of_a_process() -> None:
+    """DAEMON-16: the real environment, which takes nothing but text for a name, is read like any other."""
+    assert read_collector(None, os.environ).collector.listen
+    assert read_agent(None, os.environ).agent.state

@@ -22,6 +22,8 @@ PAGES = (
     "/top?dimension=function",
     "/top?dimension=statement&last=7d",
     f"/requests/{SLOW}",
+    f"/requests/{SLOW}?flame=0.0",
+    "/trend?dimension=function&name=Shop%5CBrand::load",
     "/spikes",
     f"/spikes/{SPIKE}",
     "/explain",
