@@ -78,13 +78,13 @@ def told(end: dict[str, Any]) -> Counter[str]:
     return found
 
 
-def busiest(end: dict[str, Any]) -> str:
-    """The function in which most samples were taken."""
-    own: Counter[str] = Counter()
+def milliseconds(end: dict[str, Any], function: str) -> int:
+    """The time in one function itself, by the profile."""
+    samples = 0
     for line in end["profile"]["stacks"].splitlines():
         stack, _, count = line.rpartition(" ")
-        own[stack.split(";")[-1]] += int(count)
-    return own.most_common(1)[0][0]
+        samples += int(count) if stack.split(";")[-1] == function else 0
+    return samples * int(end["profile"]["period_us"]) // 1000
 
 
 # --- WordPress on MariaDB --------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def test_wordpress(blog: WordPress, mysql: str, uri: str) -> None:
 def test_functions_of_wordpress(blog: WordPress) -> None:
     """PHP-03: where the time went is named by the function that took it, below those of WordPress that led there."""
     _, lines = blog.told("/?price=1")
-    assert busiest(lines[-1]) == "Shop\\price"
+    assert 50 <= milliseconds(lines[-1], "Shop\\price") <= 400, "it takes 150"
     (stack,) = {
         line.rpartition(" ")[0] for line in lines[-1]["profile"]["stacks"].splitlines() if "Shop\\price" in line
     }
@@ -165,7 +165,7 @@ def test_mediawiki(wiki: MediaWiki, postgres: str, uri: str) -> None:
 def test_functions_of_mediawiki(wiki: MediaWiki) -> None:
     """PHP-03: likewise, by a hook of its settings."""
     _, lines = wiki.told("/index.php/Main_Page?slow=1")
-    assert busiest(lines[-1]) == "slowSkin"
+    assert 50 <= milliseconds(lines[-1], "slowSkin") <= 400, "it takes 150"
 
 
 def test_an_edit_of_mediawiki(wiki: MediaWiki, postgres: str) -> None:
