@@ -7,6 +7,7 @@ that a run can be continued; the table is printed and written beside them.
 
     make lab                                            all classes, four rounds: about an hour and a half
     make lab ARGS='--classes lock,n+1 --rounds 2 --seed 7'
+    make lab ARGS=--again                               explain the kept frames with today's analysis
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from typing import Any
 import attrs
 import msgspec
 
-from bitville_apm.analysis.explain import explain
 from bitville_apm.demo.traffic import Traffic
 from bitville_apm.records import Frame
 from bitville_apm.store.sqlite.reader import Reader
@@ -34,6 +34,7 @@ from tests.lab.injections import CLASSES, RATE, WEIGHTS, Injection
 from tests.lab.stack import NoStack, Stack, described, running
 from tests.lab.table import Result, told
 from tests.lab.truth import judge, opened, overlapping
+from tests.lab.window import Window, again, window_file
 
 WARM_S = 330.0
 """The product opens a spike once it has five minutes to compare it with."""
@@ -123,7 +124,7 @@ class Lab:
             time.sleep(0.5)
 
     def _judged(self, plan: Plan, injection: Injection, start: float, end: float) -> Result:
-        report = self._explained(plan, start, end)
+        report = self._explained(plan, injection, start, end)
         spike, detail = self._spike(start, end)
         by_hand = judge(injection.truth, report)
         by_itself = judge(injection.truth, detail) if spike is not None or not injection.truth.causes else None
@@ -146,18 +147,15 @@ class Lab:
             coverage=report["coverage"],
         )
 
-    def _explained(self, plan: Plan, start: float, end: float) -> Mapping[str, Any]:
+    def _explained(self, plan: Plan, injection: Injection, start: float, end: float) -> Mapping[str, Any]:
         """The report of the window by hand; its frames are kept, so that a miss can be looked into."""
         frames = self._frames(start - BASELINE_S, end)
-        spike = [
-            frame for frame in frames if frame.at >= start - FRAME_S / 2 and frame.at + FRAME_S <= end + FRAME_S / 2
-        ]
+        half = FRAME_S / 2
+        spike = [frame for frame in frames if start - half <= frame.at and frame.at + FRAME_S <= end + half]
         calm = [frame for frame in frames if any(a <= frame.at and frame.at + FRAME_S <= b for a, b in self.quiet)]
-        report: Mapping[str, Any] = msgspec.to_builtins(explain(spike, calm, onset=start, end=end))
-        name = f"{plan.kind}-{self.seed}-{plan.round}.json"
-        dump = {"report": report, "spike": msgspec.to_builtins(spike), "baseline": msgspec.to_builtins(calm)}
-        (self.dumps / name).write_bytes(msgspec.json.encode(dump))
-        return report
+        window = Window(start=start, end=end, truth=attrs.asdict(injection.truth), spike=spike, baseline=calm)
+        (self.dumps / window_file(plan.kind, self.seed, plan.round)).write_bytes(msgspec.json.encode(window))
+        return window.report()
 
     def _frames(self, start: float, end: float) -> list[Frame]:
         return [framed.frame for framed in Reader(self.stack.data).frames(None, start, end, None)]
@@ -200,6 +198,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="of all that is random (default: 1)")
     parser.add_argument("--minutes", type=float, help="stop after so long")
     parser.add_argument("--out", type=Path, default=Path("lab-results"), help="results, frames and table; continued")
+    parser.add_argument("--again", action="store_true", help="nothing but explain anew what --out keeps")
     parser.add_argument("--state", type=Path, help="directory of the stack (default: a temporary one)")
     return parser
 
@@ -216,6 +215,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dumps.mkdir(parents=True, exist_ok=True)
     file = asked.out / "results.ndjson"
     results = list(kept(file))
+    if asked.again:
+        say(told(again(results, dumps)))
+        return 0
     done = {(result.seed, result.kind, result.round) for result in results}
     todo = [p for p in plans(kinds, asked.rounds, asked.seed) if (asked.seed, p.kind, p.round) not in done]
     until = None if asked.minutes is None else time.time() + asked.minutes * 60
