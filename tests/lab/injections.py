@@ -170,7 +170,8 @@ def _cron_cpu(_stack: Stack, chance: random.Random, seconds: float) -> Injection
     }
     name = chance.choice([name for name in packers if shutil.which(name)])
     commands = [["timeout", f"{seconds + 5:g}", *packers[name]]] * chance.randint(4, 6)
-    return Injection(name, Truth(["load"], [("process", f"^{name}$")], ["not php"]), lambda: _beside(commands))
+    family = name.rstrip("0123456789")  # as the agent calls it
+    return Injection(name, Truth(["load"], [("process", f"^{family}$")], ["not php"]), lambda: _beside(commands))
 
 
 def _cron_disk(stack: Stack, chance: random.Random, seconds: float) -> Injection:
