@@ -599,6 +599,10 @@ BASELINE_OLDEST_S = 2 * 3600.0
 RECENT_S = 600
 RECENT_LEFT_OUT_S = 60
 """A morning that fills up within an hour is no spike: the median of the last ten minutes but one counts too."""
+POOL_QUEUED = 1 / 3
+POOL_BUSY = 2 / 3
+"""A pool is full when it had a queue in so many of the spike's windows, or no free worker in so many: php-fpm cannot
+tell the queue of a UNIX socket."""
 HISTORY_LEAST_S = 300
 """With less history than this nothing triggers: a median of five minutes knows the bursts of one."""
 SIGMA_LEAST = 0.25

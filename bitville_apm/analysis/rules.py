@@ -80,7 +80,7 @@ def blocked_in(evidence: Evidence) -> tuple[str, str] | None:
 
 @attrs.frozen
 class Pool:
-    """A PHP-FPM pool that was full: all its workers busy, and requests waiting for one."""
+    """A PHP-FPM pool that was full: all its workers busy. `queue`: who waited for one, 0 where the pool cannot say."""
 
     name: str
     most: int
@@ -89,7 +89,11 @@ class Pool:
 
 
 def full_pool(evidence: Evidence) -> Pool | None:
-    """The pool that was full in most of the spike's windows, if any was in at least a third of them."""
+    """The pool that was full for a third of the spike's windows, with a queue, or for two thirds with none.
+
+    php-fpm knows its queue on TCP only: on a UNIX socket it is always 0. A moment without a free worker is usual;
+    that there is none for long is not.
+    """
     full: dict[str, list[tuple[int, int]]] = {}
     for load in evidence.spike.load:
         listed: Any = load.get("pools")
@@ -97,15 +101,15 @@ def full_pool(evidence: Evidence) -> Pool | None:
             if not isinstance(pool, dict):
                 continue
             busy, most, queue = (number(pool, name) or 0.0 for name in ("busy", "max", "listen_queue"))
-            if most > 0 and busy >= most and queue > 0:
+            if most > 0 and busy >= most:
                 full.setdefault(str(pool.get("name") or ""), []).append((int(most), int(queue)))
-    if not full:
-        return None
-    name = max(full, key=lambda n: (len(full[n]), n))
-    share = len(full[name]) / len(evidence.spike.load)
-    if share < 1 / 3:
-        return None
-    return Pool(name, max(m for m, _ in full[name]), max(q for _, q in full[name]), share)
+    windows = len(evidence.spike.load)
+    found = [
+        Pool(name, max(m for m, _ in seen), max(q for _, q in seen), len(seen) / windows)
+        for name, seen in full.items()
+        if sum(q > 0 for _, q in seen) / windows >= limits.POOL_QUEUED or len(seen) / windows >= limits.POOL_BUSY
+    ]
+    return max(found, key=lambda pool: (pool.share, pool.name), default=None)
 
 
 def locks_rise(evidence: Evidence) -> float:

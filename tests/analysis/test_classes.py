@@ -313,6 +313,13 @@ def test_pool_saturated() -> None:
     assert first(report) == ("pool", "www", "pool")
     assert ("endpoint", "GET /poll") in {(s.dimension, s.value) for s in report.causes[0].story}
     assert report.kind == "waiting"
+    # On a UNIX socket php-fpm cannot tell the queue: none free in all windows is full, in one of three is not.
+    unix = load(0.42, pools=pool(40, 0))
+    report = explained(during(tables=full, tasks=0.4, in_flight=40.0, load=unix), usual)
+    assert first(report) == ("pool", "www", "pool")
+    moment = during(3, tables=full, tasks=0.4, in_flight=40.0, load=unix)
+    rest = during(tables=full, tasks=0.4, in_flight=40.0, load=load(0.42, pools=pool(39, 0)))[3:]
+    assert first(explained([*moment, *rest], usual))[0] != "pool"
 
 
 def test_two_at_once() -> None:

@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -228,6 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with file.open("ab") as out:
             out.write(msgspec.json.encode(result) + b"\n")
 
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)  # a shell's background job would ignore Ctrl-C
     with tempfile.TemporaryDirectory(prefix="bv-lab-") as temporary:
         os.chmod(temporary, 0o711)  # PostgreSQL runs as its own user
         try:
