@@ -79,6 +79,8 @@ def named(
             alone = mechanism.mostly_of(everywhere, value.dimension, value.value)[1] >= limits.STORY_LINK
             if endpoint is None and not alone and not (before and now > 2 * before):
                 return "stampede", value, factors
+            if value.dimension == "function" and now <= 1:
+                return "regression", value, factors  # nobody counts calls: more requests have come to run it
             return "n+1", (endpoint or value), factors
         if way == "c" and waiting and value.dimension == "function" and external is None:
             return "external", value, factors

@@ -24,6 +24,7 @@ from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.report import Cause, Factor, Measure, Mechanism, Report, Step
 from bitville_apm.analysis.score import Scored, Whole
 from bitville_apm.analysis.words import Kind
+from bitville_apm.cells import OTHER
 from bitville_apm.records import Frame
 
 LOAD = ("endpoint", "function", "client", "agent", "release", "request", "process", "statement")
@@ -261,11 +262,17 @@ def _system(dimension: str, value: str, label: Mechanism, share: float, whole: W
 
 
 def _new_release(evidence: Evidence) -> str | None:
-    """A release that the baseline never ran and that most of the spike's requests did."""
+    """A release that most of the spike's requests ran, and the baseline never or hardly.
+
+    Hardly: a spike may need some seconds from the deployment to its onset.
+    """
     rows = evidence.spike.rows.get("release", {})
     total = sum(row.requests for row in rows.values())
-    for value in sorted(evidence.base.unseen.get("release", ())):
-        if value in rows and total and rows[value].requests >= 0.3 * total and evidence.base.at:
+    for value, row in sorted(rows.items()):
+        if value == OTHER or not evidence.base.at or not total or row.requests < 0.3 * total:
+            continue
+        before = evidence.base.rate(evidence.base.row("release", value).requests)
+        if before <= limits.RELEASE_NEW * evidence.spike.rate(row.requests):
             return value
     return None
 

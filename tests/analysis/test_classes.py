@@ -214,6 +214,31 @@ def test_deploy_regression() -> None:
     assert [step.value for step in report.causes[0].story] == ["1.1", "GET /list", "List::render"]
     assert report.changes[0].value == "1.1"
     assert "release 1.1" in report.verdict
+    # Deployed some seconds before load had risen: hardly there before is new as well.
+    both = tables("1.0", 0.01)
+    both["release"] = {"1.0": use(240, 0.02), "1.1": use(20, 0.02)}
+    usual = before(tables=both, tasks=0.5, links=links(0.01), load=load(0.5))
+    report = explained(during(tables=tables("1.1", 0.6), tasks=4.0, links=links(0.6), load=load(3.5)), usual)
+    assert first(report) == ("function", "List::render", "deploy")
+
+
+def test_a_function_that_more_requests_come_to_run() -> None:
+    """Nobody counts how often functions are called: one that was switched on for a page is no N+1."""
+
+    def tables(cpu: float, switched: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "endpoint": SHOP | {"GET /list": use(50, cpu)},
+            "function": {"Router::match": use(190, 0.001)} | switched,
+        }
+
+    link = ("endpoint", "GET /list", "function", "Offers::all")
+    few, all_ = {"Offers::all": use(1, 0.5)}, {"Offers::all": use(50, 0.5)}
+    usual = before(tables=tables(0.02, few), tasks=0.5, links=[(*link, 1, None, 0.5)], load=load(0.5))
+    report = explained(
+        during(tables=tables(0.52, all_), tasks=4.0, links=[(*link, 50, None, 25.0)], load=load(3.5)), usual
+    )
+    assert report.causes[0].mechanism == "regression"
+    assert ("function", "Offers::all") in {(s.dimension, s.value) for s in report.causes[0].story}
 
 
 def test_killer_request() -> None:
