@@ -1,6 +1,7 @@
 """Q4: spikes that are none, on quiet data with a rhythm: nights and days, jobs each minute and hour, busy endpoints.
 
-Only the seconds of frames are made, from a simulated host: what a detector reads.
+The job of each hour takes a twentieth of the CPUs for twenty seconds. Only the seconds of frames are made, from a
+simulated host: what a detector reads.
 
     python -m benchmarks.q4_quiet --days 6
 """
@@ -23,7 +24,7 @@ def spikes_of_a_day(seed: int, hours: float) -> tuple[int, int]:
     rng = random.Random(f"quiet {seed}")
     world = application(rng, rng.uniform(0.1, 0.35))
     machine = Machine(world)
-    hourly = Process("logrotate", 0.5)
+    hourly = Process("logrotate", 0.05 * world.cores)
     detectors = {"web": Detector(cores=float(world.cores)), "db": Detector(cores=float(world.db_cores))}
     opened = 0
     seconds: dict[str, dict[str, list[float | None]]] = {}

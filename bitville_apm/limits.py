@@ -622,6 +622,9 @@ ABOVE_OF = 5
 FLOOR_LEAST = 1.5
 FLOOR_OF_CORES = 0.5
 """Fewer tasks than this above the usual are nobody's trouble."""
+FLOOR_COUNTED = 3.0
+FLOOR_COUNTED_OF_CORES = 1.0
+"""The same of sessions and requests in flight, which are counted in whole ones once a second: twice as many."""
 CLOSE_SIGMAS = 2.0
 CLOSE_FRAMES = 3
 """It is over when three frames are as usual: half a minute of quiet is not the trough of a wave."""

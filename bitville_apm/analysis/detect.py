@@ -5,10 +5,10 @@
     S      max(0, S + (x - m)/s - 1): a sum that small, steady rises fill as surely as large ones (CUSUM); one second
            adds 4 at most
 
-A spike opens when S > 8 while three of the last five seconds are above m by more than max(1.5, half of the cores); its
-onset is the last second at which S was 0. It closes after three frames below m + 2 s. Seconds of a spike are kept out
-of the hour that the next one is compared with; a level that stays for an hour is no spike any more but the new normal:
-it closes, and that hour is what is compared with from then on.
+A spike opens when S > 8 while three of the last five seconds are above m by more than max(1.5, half of the cores), for
+sessions and requests in flight by more than max(3, the cores). Its onset is the last second at which S was 0. It closes
+after three frames below m + 2 s. Seconds of a spike are kept out of the hour that the next one is compared with. A
+level that stays for an hour is no spike any more but the new normal: it closes, and that hour is compared with.
 
 m is the larger of the medians of the last hour and of the last ten minutes but one: a morning that fills up over an
 hour is no spike, one that fills up over five minutes is.
@@ -113,6 +113,9 @@ class History:
         mad = 1.4826 * _spread(values, median)
         # Of counts that are mostly 0 the median distance is 0, too; a tenth of the seconds lies beyond 1.28 deviations.
         tail = (values[min(n - 1, 9 * n // 10)] - median) / 1.2816
+        # Counts are skewed: what is above their median as often as below it lies further away.
+        usual = values[: max(1, n - n // 20)]
+        median = max(median, sum(usual) / len(usual))
         last = self._values[max(self._first, len(self._values) - limits.RECENT_S) :]
         recent = sorted(last[: max(1, len(last) - limits.RECENT_LEFT_OUT_S)])
         middle = max(median, recent[len(recent) // 2]) if len(recent) >= limits.RECENT_LEFT_OUT_S else median
@@ -131,6 +134,13 @@ def _spread(values: Sequence[float], middle: float) -> float:
         else:
             high = i
     return max(middle - values[low], values[low + need - 1] - middle)
+
+
+def floor(measure: Measure, cores: float) -> float:
+    """What a second has to be above the usual to matter, load units: requests and sessions that wait take no CPU."""
+    if measure == "tasks":
+        return max(limits.FLOOR_LEAST, limits.FLOOR_OF_CORES * cores)
+    return max(limits.FLOOR_COUNTED, limits.FLOOR_COUNTED_OF_CORES * cores)
 
 
 @attrs.define(eq=False)
@@ -229,7 +239,7 @@ class Detector:
 
     def _second(self, measure: Measure, at: float, value: float) -> Iterator[Found]:
         series = self.series[measure]
-        triggers = series.second(at, value, max(limits.FLOOR_LEAST, limits.FLOOR_OF_CORES * self.cores))
+        triggers = series.second(at, value, floor(measure, self.cores))
         series.held.append((at, value))
         if self.spike is not None and measure == self._measure and value > self._peak[1]:
             self._peak = at, value

@@ -20,6 +20,7 @@ import attrs
 from bitville_apm import limits
 from bitville_apm.analysis import causes as naming
 from bitville_apm.analysis import host, mechanism, rules, score, stories, tables, views, words
+from bitville_apm.analysis.loads import is_database
 from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.report import Cause, Factor, Measure, Mechanism, Report, Step
 from bitville_apm.analysis.score import Scored, Whole
@@ -147,7 +148,7 @@ def explained(
             changed,
             views.request_rates(evidence),
             (alone, kind == "load" and "process" in evidence.spike.rows),
-            (database, kind == "load" and any(map(tables.is_database, evidence.spike.rows.get("process", {})))),
+            (database, kind == "load" and any(map(is_database, evidence.spike.rows.get("process", {})))),
         ),
         quality=views.quality(evidence),
         signature=naming.signature(named),
@@ -160,7 +161,7 @@ def _scored(evidence: Evidence, kind: Kind, measure: Measure) -> tuple[Whole, li
     if kind == "none" or not spike.at:
         return Whole(0.0, 0.0, 0.0), []
     if kind == "load":
-        local = any(map(tables.is_database, spike.rows.get("process", {})))
+        local = any(map(is_database, spike.rows.get("process", {})))
         if measure == "db":
             whole = Whole.of(host.sessions(spike), host.sessions(base), spike, base)
             found, whole = score.values(spike, base, whole, ("statement",), False, ("statement",))

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bitville_apm import limits
-from bitville_apm.analysis.tables import Row, Stretch, average, number
+from bitville_apm.analysis.loads import average, number
+from bitville_apm.analysis.tables import Row, Stretch
 
 PARTS = ("endpoint", "process")
 """The dimensions that divide a host's tasks among them."""

@@ -9,9 +9,9 @@ import attrs
 
 from bitville_apm import limits
 from bitville_apm.analysis import host
+from bitville_apm.analysis.loads import DATABASES, average, called, is_database, number
 from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.score import Scored, Whole
-from bitville_apm.analysis.tables import DATABASES, average, called, is_database, number
 
 SERVING = (
     *DATABASES, "redis-server", "valkey-server", "memcached", "nginx", "apache2", "httpd", "caddy", "haproxy",

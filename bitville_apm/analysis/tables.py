@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 
 from bitville_apm import limits
+from bitville_apm.analysis.loads import is_database, merged, number
 from bitville_apm.cells import OTHER
 from bitville_apm.records import Cells, Frame
 
@@ -51,19 +52,6 @@ class Row:
 
 
 NOTHING = Row(0)
-
-DATABASES = ("postgres", "mysqld", "mariadbd", "mariadb", "mongod", "postmaster")
-
-
-def is_database(process: str) -> bool:
-    """Whether a process is a database server."""
-    name = called(process)
-    return name in DATABASES or name.startswith("postgres")
-
-
-def called(process: str) -> str:
-    """The name to know a process by, of its short-lived children, too."""
-    return process.removesuffix(" (short-lived)").partition(":")[0].strip().lower()
 
 
 @attrs.define(eq=False)
@@ -132,11 +120,11 @@ def stretch(frames: Sequence[Frame], wanted: Mapping[str, Collection[str]] | Non
         parts = sorted(by_at[at], key=lambda frame: frame.id)
         found.lengths.append(_length(parts))
         _window(found, window, parts, wanted)
-        found.load.append(_merged([part.load for part in parts]))
+        found.load.append(merged([part.load for part in parts]))
         _seconds(found, at, parts)
         for part in parts:
-            for name, number in part.lost.items():
-                found.lost[name] = found.lost.get(name, 0.0) + number
+            for name, amount in part.lost.items():
+                found.lost[name] = found.lost.get(name, 0.0) + amount
             _links(found, part, wanted)
     return found
 
@@ -178,7 +166,7 @@ def _crowd(parts: Sequence[Frame]) -> float:
     Looks cannot tell a session that runs from one that waits for a CPU. On a host with more tasks than CPUs the time
     that its processes really ran tells how many did. Where the database is on another host, nobody knows.
     """
-    said = _merged([part.load for part in parts])
+    said = merged([part.load for part in parts])
     running, cores = number(said, "running"), number(said, "cores")
     if running is None or not cores or running <= cores:
         return 1.0
@@ -326,34 +314,3 @@ def _seconds(found: Stretch, at: float, parts: Sequence[Frame]) -> None:
             numbers = [v for v in said if v is not None and math.isfinite(v)]
             if numbers:
                 held.append((at + i, max(numbers)))
-
-
-def _merged(loads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The host's numbers of one window: what one part leaves out, another says."""
-    merged: dict[str, Any] = {}
-    for load in loads:
-        for name, value in load.items():
-            held = merged.get(name)
-            if held is None:
-                merged[name] = value
-            elif isinstance(held, int | float) and isinstance(value, int | float):
-                merged[name] = max(held, value)
-            elif isinstance(held, dict) and isinstance(value, dict):
-                merged[name] = {**held, **value} if len(value) > len(held) else {**value, **held}
-    return merged
-
-
-def number(load: Mapping[str, Any], *path: str) -> float | None:
-    """A number somewhere in a window's `load`; None where it is not said."""
-    held: Any = load
-    for name in path:
-        if not isinstance(held, dict):
-            return None
-        held = held.get(name)
-    return float(held) if isinstance(held, int | float) and math.isfinite(held) else None
-
-
-def average(loads: Sequence[Mapping[str, Any]], *path: str) -> float | None:
-    """The mean of a number over the windows that say it."""
-    said = [n for n in (number(load, *path) for load in loads) if n is not None]
-    return sum(said) / len(said) if said else None

@@ -16,6 +16,7 @@ import msgspec
 
 from bitville_apm.analysis import explain as explaining
 from bitville_apm.analysis import host, score, stories
+from bitville_apm.analysis.detect import MEASURES, floor
 from bitville_apm.analysis.explain import gathered
 from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.merge import explain_hosts
@@ -88,8 +89,8 @@ def first_above(case: Case) -> float:
     """The first second of the spike in which a series was above the trigger's floor."""
     best = math.inf
     for name, frames in case.frames.items():
-        floor = max(1.5, 0.5 * case.cores[name])
-        for measure in ("tasks", "db", "in_flight"):
+        for measure in MEASURES:
+            least = floor(measure, float(case.cores[name]))
             series = [
                 (f.at + i, v)
                 for f in frames
@@ -100,7 +101,7 @@ def first_above(case: Case) -> float:
             usual = sorted(v for t, v in series if t < case.start)
             if usual:
                 middle = usual[len(usual) // 2]
-                best = min(best, next((t for t, v in series if t >= case.start and v - middle > floor), math.inf))
+                best = min(best, next((t for t, v in series if t >= case.start and v - middle > least), math.inf))
     return case.start if best == math.inf else best
 
 
