@@ -104,15 +104,23 @@ def added(a: Mapping[int, int], b: Mapping[int, int]) -> dict[int, int]:
 
 def percentile(histogram: Mapping[int, int], share: float) -> float | None:
     """The duration in microseconds that `share` (0..1) of the counted ones do not exceed; None when empty."""
+    return percentiles(histogram, (share,))[0]
+
+
+def percentiles(histogram: Mapping[int, int], shares: Sequence[float]) -> list[float | None]:
+    """The same for several shares, which rise."""
     total = sum(histogram.values())
     if total == 0:
-        return None
-    rank, seen = share * total, 0
-    for i in sorted(histogram):
-        seen += histogram[i]
-        if seen >= rank:
-            break
-    return math.exp((i - 0.5) * GROWTH)
+        return [None] * len(shares)
+    found: list[float | None] = []
+    seen, i = 0, 0
+    counted = iter(sorted(histogram))
+    for share in shares:
+        while not seen or seen < share * total:
+            i = next(counted)
+            seen += histogram[i]
+        found.append(math.exp((i - 0.5) * GROWTH))
+    return found
 
 
 def of_request(request: Request, profile: Profile | None) -> Cells:

@@ -312,8 +312,10 @@ MINUTES_WINDOW_S = 6 * 3600
 URL_MATCHES = 1000
 """Rows of a day, or what its URL index finds, up to which they are looked at one by one. Where there are more, one in
 a few hundred rows matches, and walking the rows in order finds a page sooner."""
-URL_SAMPLE = 30
-"""The newest URLs of a day, from which it is guessed which letters are rare."""
+URL_SAMPLE = 100
+"""The newest URLs of a day, from which it is guessed which letters are rare, and whether many rows match."""
+URL_OFTEN = 20
+"""With one in so many of them matching, rows are walked in order without asking the index: it would list thousands."""
 URL_CHARACTERS = 2048
 """Of a URL, what is stored for search; the record itself keeps it whole."""
 READERS = 2

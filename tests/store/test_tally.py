@@ -258,4 +258,4 @@ def test_rolls_are_what_the_senders_counted(tmp_path: Path) -> None:
         for thread in all_send(hosts, drawn(late=True)):
             thread.join()
         compared()
-        assert min(host.again for host in hosts) > 0
+        assert sum(host.again for host in hosts) > 0

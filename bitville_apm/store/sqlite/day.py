@@ -19,7 +19,7 @@ from bitville_apm.cells import Columns
 from bitville_apm.records import Frame, Postgres
 from bitville_apm.requests import Request, request_of
 from bitville_apm.store.interface import Arrival
-from bitville_apm.store.sqlite import compressing, loads, packing, rolls
+from bitville_apm.store.sqlite import compressing, letters, loads, packing, rolls
 from bitville_apm.store.sqlite.blocks import integer
 from bitville_apm.store.sqlite.compressing import Bodies
 from bitville_apm.store.sqlite.files import open_writer
@@ -27,7 +27,8 @@ from bitville_apm.version1 import seconds_of
 
 _INSERT_REQUEST = (
     "INSERT INTO request (project, id, kind, at, duration_ms, recv_ms, host, endpoint, method, url, status, cpu_us,"
-    " sql_n, sql_ms, memory_peak, release, client_id, rolled) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    " sql_n, sql_ms, memory_peak, release, client_id, rolled, letters)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 Mark = tuple[str, str, int, int, int]
 """A watermark: project, journal, run, highest sequence number, items."""
@@ -143,7 +144,7 @@ class Day:
     def add_request(self, arrival: Arrival, request: Request) -> None:
         """Add a request that is not held yet, and what it adds to the rolls."""
         project, host = self._place(arrival)
-        rolled = bool(arrival.cells)
+        rolled, url = bool(arrival.cells), request.uri[: limits.URL_CHARACTERS]
         cursor = self._db.execute(
             _INSERT_REQUEST,
             (
@@ -156,7 +157,7 @@ class Day:
                 host,
                 self._name(request.endpoint),
                 request.method[: limits.NAME_CHARACTERS],
-                request.uri[: limits.URL_CHARACTERS],
+                url,
                 _fits(request.status),
                 _fits(request.cpu_us),
                 _fits(request.sql_n),
@@ -165,15 +166,14 @@ class Day:
                 self._name(request.release) if request.release else None,
                 arrival.client_id,
                 rolled,
+                letters.of(url),
             ),
         )
         self._db.execute(
             "INSERT INTO payload (row, body) VALUES (?, ?)",
             (cursor.lastrowid, self.bodies.compress(arrival.body)),
         )
-        self._db.execute(
-            "INSERT INTO url (rowid, text) VALUES (?, ?)", (cursor.lastrowid, request.uri[: limits.URL_CHARACTERS])
-        )
+        self._db.execute("INSERT INTO url (rowid, text) VALUES (?, ?)", (cursor.lastrowid, url))
         self._new += 1
         if rolled:
             flat = ((dimension, value, columns) for (dimension, value), columns in arrival.cells.items())

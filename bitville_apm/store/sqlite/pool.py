@@ -20,6 +20,9 @@ from bitville_apm.store.sqlite.compressing import Bodies
 from bitville_apm.store.sqlite.days import inode_of
 from bitville_apm.store.sqlite.files import open_reader
 
+MAIN = datetime.date.max - datetime.timedelta(days=1)
+"""Stands for `main.db`: later than any day that is let go of, and closed with all others."""
+
 
 class Names(dict[int, str]):
     """Names of a file by their numbers, each looked up once."""

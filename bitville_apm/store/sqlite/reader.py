@@ -32,11 +32,11 @@ from bitville_apm.store.interface import (
     TooSlow,
     TopRow,
 )
-from bitville_apm.store.sqlite import counting, loads, packing, searching, spikes, tops
+from bitville_apm.store.sqlite import counting, loads, packing, ranks, searching, spikes, tops
 from bitville_apm.store.sqlite.compressing import Bodies
 from bitville_apm.store.sqlite.days import inode_of
 from bitville_apm.store.sqlite.files import day_numbered, day_of, days_in, is_damage, number_of, open_reader
-from bitville_apm.store.sqlite.pool import Names, Pool
+from bitville_apm.store.sqlite.pool import MAIN, Names, Pool
 
 T = TypeVar("T")
 _log = Logger()
@@ -100,26 +100,18 @@ class Reader:
     ) -> Sequence[TopRow]:
         """See `IStore.top`."""
         asked = tops.Asked.of(dimension, start, end, host)
-        tasks: dict[str, float] = {}
-        for value, us in self._each_roll(projects, asked, asked.loads):
-            tasks[value] = tasks.get(value, 0.0) + us
-        wanted = tops.candidates(tasks, limit)
-        if wanted is None:
-            walls = self._walls(projects, asked, every=False)
-            if len(walls) < limit:
-                walls = self._walls(projects, asked, every=True)
-            wanted = tops.ranked(tasks, walls)[:limit]
+        weights = self._weights(projects, asked, every=False)
+        if len(weights) < limit:
+            weights = self._weights(projects, asked, every=True)
+        wanted = tops.ranked(weights)[:limit]
         totals = {value: tops.Total() for value in wanted}
         for value, total in self._each_roll(projects, asked, lambda file: asked.totals(file, wanted)):
             totals[value].add(total)
-        best = sorted(totals, key=lambda value: (*(-us for us in totals[value].rank), value))
-        return [totals[value].row(value) for value in best[:limit]]
+        return [total.row(value) for value, total in totals.items()]
 
-    def _walls(self, projects: Projects, asked: tops.Asked, every: bool) -> dict[str, float]:
-        walls: dict[str, float] = {}
-        for value, us in self._each_roll(projects, asked, lambda file: asked.walls(file, every)):
-            walls[value] = walls.get(value, 0.0) + us
-        return walls
+    def _weights(self, projects: Projects, asked: tops.Asked, every: bool) -> dict[str, ranks.Rank]:
+        found = self._each_roll(projects, asked, lambda file: asked.weights(file, every))
+        return ranks.together({}, found)
 
     def series(
         self, projects: Projects, dimension: str, value: str | None, start: float, end: float, host: str | None
@@ -181,14 +173,15 @@ class Reader:
             answered,
             lambda date: first <= number_of(date) <= last,
         )
-        with contextlib.closing(open_reader(self.directory / "main.db")) as main, self._timed(main):
+        with self.pool.borrowed(MAIN, self.directory / "main.db") as lent, self._timed(lent.db):
+            main = lent.db
             question = (
                 "SELECT day, text, project FROM presence JOIN name ON name.id = project WHERE day BETWEEN ? AND ?"
             )
-            bodies, names = Bodies(main), Names(main)
             for day, name, number in main.execute(question, (first, last)).fetchall():
                 if day_numbered(day) not in answered and (projects is None or name in projects):
-                    found += ask(tops.File(main, bodies, names, number, check, day))
+                    # No name is remembered: there a number may be another's later.
+                    found += ask(tops.File(main, lent.bodies, {}, number, check, day))
         return found
 
     def frames(

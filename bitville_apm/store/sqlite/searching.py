@@ -19,6 +19,7 @@ import msgspec
 
 from bitville_apm import limits, records
 from bitville_apm.store.interface import BadCursor, Found, Page, Search
+from bitville_apm.store.sqlite import letters
 
 Rank = tuple[float, bytes, str, str]
 """The place of a row in the order: key, id, project, source."""
@@ -93,6 +94,8 @@ class Asked:
             where.add("id = ?", id_bytes(search.correlation_id))
         few: list[int] | None = None
         if search.url is not None:
+            bits = letters.wanted(search.url.split("%"))
+            where.add("letters & ? = ?", bits, bits)
             where.add("url LIKE ? ESCAPE '\\'", _pattern(search.url))
             few = None if self._near(key) else self._few(search.url)
             if few is not None:
@@ -123,15 +126,18 @@ class Asked:
 
     def _few(self, url: str) -> list[int] | None:
         """The rows of the day whose URL may contain what is wanted; None where they are too many to look at each."""
-        letters = sorted({part[i : i + 3] for part in url.split("%") for i in range(len(part) - 2)}, key=len)
-        if not letters:
+        threes = sorted({part[i : i + 3] for part in url.split("%") for i in range(len(part) - 2)}, key=len)
+        if not threes:
             return None
-        # Letters that every tenth URL has tell little and have long lists; LIKE looks at what is found anyway.
         some = self.db.execute(
-            "SELECT lower(url) FROM request ORDER BY row DESC LIMIT ?", (limits.URL_SAMPLE,)
+            "SELECT lower(url), url LIKE ? ESCAPE '\\' FROM request NOT INDEXED ORDER BY row DESC LIMIT ?",
+            (_pattern(url), limits.URL_SAMPLE),
         ).fetchall()
-        rare = [three for three in letters if 10 * sum(three.lower() in url for (url,) in some) < len(some)]
-        wanted = " AND ".join('"' + three.replace('"', '""') + '"' for three in rare or letters)
+        if limits.URL_OFTEN * sum(matches for _, matches in some) >= len(some) > 0:
+            return None  # walking the rows in order finds a page sooner than the index even tells how many there are
+        # Letters that every tenth URL has tell little and have long lists; LIKE looks at what is found anyway.
+        rare = [three for three in threes if 10 * sum(three.lower() in text for text, _ in some) < len(some)]
+        wanted = " AND ".join('"' + three.replace('"', '""') + '"' for three in rare or threes)
         rows = self.db.execute("SELECT rowid FROM url WHERE url MATCH ? LIMIT ?", (wanted, limits.URL_MATCHES + 1))
         found = [row for (row,) in rows]
         return found if len(found) <= limits.URL_MATCHES else None

@@ -14,17 +14,15 @@ from typing import Any, TypeVar
 import attrs
 
 from bitville_apm import limits
-from bitville_apm.cells import SUMS, added, percentile
+from bitville_apm.cells import SUMS, added, percentiles
 from bitville_apm.store.interface import TopRow
 from bitville_apm.store.sqlite.blocks import HOUR, MINUTE, Block
 from bitville_apm.store.sqlite.compressing import Bodies
-from bitville_apm.store.sqlite.ranks import LOADS, WALLS, Sum
+from bitville_apm.store.sqlite.ranks import Rank, Sum
 
 T = TypeVar("T")
 _CHUNK = 500
 """Names looked up at once."""
-_TIES = 10
-"""Values as heavy as the last of an answer, up to which all are added up, to see which of them comes first."""
 _RANKS = "ranks"
 _IN_DAY = (
     "SELECT at, {columns} FROM block WHERE project = ? AND dimension = ? AND span = ? AND at >= ? AND at < ?"
@@ -53,45 +51,10 @@ class Total:
         self.max_us = max(self.max_us, other.max_us)
         self.histogram = added(self.histogram, other.histogram)
 
-    def put(self, block: Block, row: int) -> None:
-        """Add one value of a block."""
-        sums = self.sums
-        for name, column in block.columns.items():
-            if name == "executions":
-                if column[row] >= 0:
-                    self.counted = True
-                    sums[name] += column[row]
-            elif name != "max_us":
-                sums[name] += column[row]
-            elif column[row] > self.max_us:
-                self.max_us = column[row]
-        block.count(row, self.histogram)
-
-    def put_all(self, block: Block) -> None:
-        """Add every value of a block."""
-        for name, column in block.columns.items():
-            if name == "executions":
-                self.sums[name] += sum(n for n in column if n > 0)
-                self.counted = self.counted or max(column) >= 0
-            elif name != "max_us":
-                self.sums[name] += sum(column)
-            else:
-                self.max_us = max(self.max_us, *column)
-        known = self.histogram.get
-        for i, more in zip(block.buckets, block.counts, strict=True):
-            self.histogram[i] = known(i, 0) + more
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """What it is ranked by: microseconds of tasks, then of wall time."""
-        sums = self.sums
-        return sums["cpu_us"] + sums["queue_us"] + 1e6 * sums["blocked_s"], sums["wall_us"]
-
     def row(self, value: str) -> TopRow:
         """As it is answered."""
         sums = self.sums
-        percentiles = [percentile(self.histogram, share) for share in (0.5, 0.95, 0.99)]
-        p50, p95, p99 = (None if us is None else us / 1000 for us in percentiles)
+        p50, p95, p99 = (None if us is None else us / 1000 for us in percentiles(self.histogram, (0.5, 0.95, 0.99)))
         return TopRow(
             value=value,
             requests=int(sums["requests"]),
@@ -109,6 +72,60 @@ class Total:
             p95_ms=p95,
             p99_ms=p99,
         )
+
+
+class Chosen:
+    """The columns of some values, added up column by column: an answer over a week reads ten thousand cells of each."""
+
+    def __init__(self, values: Sequence[int]) -> None:
+        self._values = values
+        self._sums: dict[str, list[Any]] = {name: [0] * len(values) for name in SUMS}
+        self._counted = [False] * len(values)
+        self._most = [0] * len(values)
+        self._histograms: list[dict[int, int]] = [{} for _ in values]
+
+    def add(self, block: Block) -> bool:
+        """Add what a block has of them; whether it has any."""
+        found = [(n, row) for n, value in enumerate(self._values) if (row := block.row(value)) is not None]
+        for name, column in block.columns.items():
+            if name == "max_us":
+                for n, row in found:
+                    self._most[n] = max(self._most[n], column[row])
+                continue
+            sums = self._sums[name]
+            if name == "executions":
+                for n, row in found:
+                    if column[row] >= 0:
+                        sums[n] += column[row]
+                        self._counted[n] = True
+                continue
+            for n, row in found:
+                sums[n] += column[row]
+        if block.ends:
+            for n, row in found:
+                block.count(row, self._histograms[n])
+        return bool(found)
+
+    def totals(self) -> list[Total]:
+        """In the order of the values."""
+        return [
+            Total({name: column[n] for name, column in self._sums.items()}, counted, most, histogram)
+            for n, (counted, most, histogram) in enumerate(
+                zip(self._counted, self._most, self._histograms, strict=True)
+            )
+        ]
+
+
+def whole(block: Block) -> Total:
+    """All values of a block together."""
+    executions = block.columns.get("executions", ())
+    sums = {name: sum(block.columns.get(name, ())) for name in SUMS if name != "executions"}
+    sums["executions"] = sum(n for n in executions if n > 0)
+    histogram: dict[int, int] = {}
+    for i, more in zip(block.buckets, block.counts, strict=True):
+        histogram[i] = histogram.get(i, 0) + more
+    counted = max(executions, default=-1) >= 0
+    return Total(sums, counted, max(block.columns.get("max_us", ()), default=0), histogram)
 
 
 @attrs.frozen(eq=False)
@@ -172,15 +189,9 @@ class Asked:
         """The first and last day whose file may have something of the range: records come up to six days late."""
         return self.first // 1440, self.behind // 1440 + int(limits.END_BEFORE_RECV_S // 86_400) + 1
 
-    def loads(self, file: File) -> Iterator[tuple[str, float]]:
-        """Microseconds of tasks of each value that has any."""
-        return self._weights(file, Sum(LOADS), _RANKS)
-
-    def walls(self, file: File, every: bool) -> Iterator[tuple[str, float]]:
-        """Microseconds of wall time of each value that has any, or of every value."""
-        return self._weights(file, Sum(WALLS), "NULL" if every else _RANKS)
-
-    def _weights(self, file: File, total: Sum, ranks: str) -> Iterator[tuple[str, float]]:
+    def weights(self, file: File, every: bool = False) -> Iterator[tuple[str, Rank]]:
+        """What each value is ranked by: of those that have any load or wall time, or of `every` one."""
+        ranks, total = "NULL" if every else _RANKS, Sum()
         for _, ranked, body in self._rows(file, self._spans(), f"{ranks}, CASE WHEN {ranks} IS NULL THEN body END"):
             if ranked is not None:
                 total.add(file.bodies.decompress(ranked))
@@ -191,13 +202,11 @@ class Asked:
 
     def totals(self, file: File, wanted: Iterable[str]) -> Iterator[tuple[str, Total]]:
         """The columns of some values: everything else is not even looked at."""
-        totals = {text: (number, Total()) for text, number in file.numbers(wanted).items()}
+        numbers = file.numbers(wanted)
+        chosen = Chosen(list(numbers.values()))
         for _, block in self._blocks(file, self._spans()):
-            for number, total in totals.values():
-                row = block.row(number)
-                if row is not None:
-                    total.put(block, row)
-        return ((text, total) for text, (_, total) in totals.items())
+            chosen.add(block)
+        return zip(numbers, chosen.totals(), strict=True)
 
     def times(self, file: File, value: str | None) -> Iterator[tuple[int, Total]]:
         """One value's columns (of all values for None) by the minute in which each span begins; one may come more
@@ -208,14 +217,10 @@ class Asked:
         if value is not None and number is None:
             return
         for at, block in self._blocks(file, [(HOUR if self.hours else MINUTE, self.first, self.behind)]):
-            total = Total()
             if number is None:
-                total.put_all(block)
-            elif (row := block.row(number)) is not None:
-                total.put(block, row)
-            else:
-                continue
-            yield at, total
+                yield at, whole(block)
+            elif (chosen := Chosen([number])).add(block):
+                yield at, chosen.totals()[0]
 
     def _spans(self) -> list[tuple[int, int, int]]:
         """Which blocks of a day file cover the range: what they span, from where, up to where."""
@@ -250,15 +255,6 @@ class Asked:
                     yield row
 
 
-def candidates(loads: Mapping[str, float], limit: int) -> list[str] | None:
-    """The values that can be among the heaviest; None where wall time decides which they are."""
-    if len(loads) < limit:
-        return None
-    least = sorted(loads.values())[-limit]
-    found = [value for value, load in loads.items() if load >= least]
-    return found if least > 0 and len(found) <= limit + _TIES else None
-
-
-def ranked(loads: Mapping[str, float], walls: Mapping[str, float]) -> list[str]:
+def ranked(weights: Mapping[str, Rank]) -> list[str]:
     """Heaviest first: by task-seconds where anything has some, else by wall time; then by name."""
-    return sorted(walls, key=lambda value: (-loads.get(value, 0.0), -walls[value], value))
+    return sorted(weights, key=lambda value: (-weights[value][0], -weights[value][1], value))
