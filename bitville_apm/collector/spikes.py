@@ -54,6 +54,8 @@ class Spikes:
     book: Book = attrs.field(factory=Book)
     _queue: deque[tuple[Place, Frame]] = attrs.field(factory=deque)
     _detectors: dict[Place, Detector] = attrs.field(factory=dict)
+    _stale: set[Place] = attrs.field(factory=set)
+    """Whose frames found no room: their detectors have a gap."""
     _thread: ThreadPool = attrs.field(factory=lambda: ThreadPool(0, 1, "bitville-spikes"))
     _loops: list[LoopingCall] = attrs.field(factory=list)
     _detecting: Deferred[None] | None = None
@@ -127,7 +129,7 @@ class Spikes:
             if len(self._queue) >= limits.DETECT_FRAMES:
                 # Its detector would have a gap where there was none: it is made again from the store.
                 self.counted["left_out"] += 1
-                self._detectors.pop(place, None)
+                self._stale.add(place)
                 continue
             self._queue.append((place, msgspec.structs.replace(arrival.frame, cells={}, links=[])))
         self._work()
@@ -159,6 +161,9 @@ class Spikes:
 
     async def _detector(self, place: Place) -> None:
         """Make sure that there is a detector, fed with the last two hours when it is new."""
+        if place in self._stale:  # also one that is just being made
+            self._stale.discard(place)
+            self._detectors.pop(place, None)
         if place in self._detectors:
             self._detectors[place] = self._detectors.pop(place)  # heard of last
             return
