@@ -48,7 +48,7 @@ def merged(reports: Mapping[str, Report]) -> Report:
     if len(hosts) == 1:
         return reports[hosts[0]]
     of = [reports[host] for host in hosts]
-    kind: words.Kind = next((k for k in ("load", "waiting") if any(r.kind == k for r in of)), "none")
+    kind = _kind(of)
     telling = [r for r in of if r.kind == kind]
     measure = next(m for m in _MEASURES if any(r.measure == m for r in telling))
     same = [r for r in telling if r.measure == measure]
@@ -81,6 +81,18 @@ def merged(reports: Mapping[str, Report]) -> Report:
         quality=_quality(hosts, of),
         signature=naming.signature(named),
     )
+
+
+def _kind(of: Sequence[Report]) -> words.Kind:
+    """Load, if any host has load. But one that rose a little and knows not why does not speak for those who wait."""
+    best = {kind: max((c.score for r in of if r.kind == kind for c in r.causes), default=0.0) for kind in _KINDS}
+    there = [kind for kind in _KINDS if any(r.kind == kind for r in of)]
+    if len(there) > 1 and best["load"] < limits.STORY_LEAST < limits.MECHANISM_DOMINANT <= best["waiting"]:
+        return "waiting"
+    return there[0] if there else "none"
+
+
+_KINDS: tuple[words.Kind, ...] = ("load", "waiting")
 
 
 def _causes(of: Sequence[Report], kind: words.Kind) -> list[Cause]:

@@ -326,3 +326,22 @@ def test_what_got_dearer_overnight_is_found() -> None:
     assert one.factor == pytest.approx(2.03, abs=0.05)
     assert one.lost_s == pytest.approx(10.6, abs=0.5)
     assert one.since == BEGIN + 4 * 86_400.0
+
+
+def test_a_host_that_rose_a_little_does_not_speak_for_those_that_wait() -> None:
+    """A database that has one and a half tasks more, of nobody's, beside thirty requests that wait for another host."""
+    noise = {"statement": {f"SELECT {n}": {"cpu_us": 1e6} for n in range(9)}}
+    quiet = {"endpoint": {"GET /pay": use(20, 0.01, wall=0.1)}, "external": {"pay.example": use(20, 0.0, wall=0.1)}}
+    slow = {
+        "endpoint": {"GET /pay": use(20, 0.01, wall=15.0, waiting_s=300.0)},
+        "external": {"pay.example": use(20, 0.0, wall=15.0)},
+    }
+    report = explain_hosts(
+        {"web1": during(tables=slow, tasks=0.1, in_flight=30.0, load=load(0.1)),
+         "db1": during(tables=noise, tasks=3.0, load=load(1.0))},
+        {"web1": before(tables=quiet, tasks=0.1, in_flight=0.2, load=load(0.1)),
+         "db1": before(tables=noise, tasks=1.0, load=load(1.0))},
+        onset=ONSET, end=END,
+    )  # fmt: skip
+    assert report.kind == "waiting"
+    assert (report.causes[0].dimension, report.causes[0].value) == ("external", "pay.example")
