@@ -70,13 +70,20 @@ def reason(cause: Cause) -> str:
         parts.append(f"{times(factors['n'])} ({span(factors['n'])} a second)")
     elif cause.mechanism in ("n+1", "stampede") and "q" in factors:
         parts.append(f"{_BECAUSE[cause.mechanism]} ({span(factors['q'])} a request)")
-    elif cause.mechanism in ("regression", "deploy", "external") and "c" in factors and factors["c"].before > 0:
+    elif cause.mechanism == "regression" and "q" in factors and factors["q"].part > factors["c"].part:
+        parts.append(f"more of the requests run it ({span(factors['q'])} of each)")
+    elif cause.mechanism in ("regression", "deploy", "external") and "c" in factors and _risen(factors["c"]):
         before, after = 1000 * factors["c"].before, 1000 * factors["c"].after
         parts.append(f"{_BECAUSE[cause.mechanism]} (from {figure(before)} to {figure(after)} ms)")
     elif _BECAUSE[cause.mechanism]:
         parts.append(_BECAUSE[cause.mechanism])
     parts += beside(cause)
     return ", ".join(parts)
+
+
+def _risen(factor: Factor) -> bool:
+    """Whether it is worth telling: where a new release runs something new, that has not become dearer."""
+    return factor.before > 0 and factor.after > 1.1 * factor.before
 
 
 def beside(cause: Cause) -> list[str]:

@@ -238,6 +238,7 @@ def test_a_function_that_more_requests_come_to_run() -> None:
         during(tables=tables(0.52, all_), tasks=4.0, links=[(*link, 50, None, 25.0)], load=load(3.5)), usual
     )
     assert report.causes[0].mechanism == "regression"
+    assert "more of the requests run it" in report.verdict
     assert ("function", "Offers::all") in {(s.dimension, s.value) for s in report.causes[0].story}
 
 
