@@ -127,7 +127,7 @@ def ruled_out(
     said = []
     if memory[1] and "memory pressure" not in named:
         said.append(f"Memory pressure: tasks waited for memory {figure(memory[0])} % of the time.")
-    if releases and not any(change.dimension == "release" for change in changes):
+    if releases and "deploy" not in named and not any(change.dimension == "release" for change in changes):
         said.append("A deploy: no release is new.")
     if processes[1] and processes[0] < 0.1:
         said.append("Other processes: what is neither PHP nor the database rose by less than a tenth of it.")
