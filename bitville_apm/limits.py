@@ -652,6 +652,8 @@ Z2_HALF = 9.0
 """Confidence is a half at three deviations; to each is added this share of the rise, for what never varied before."""
 CANDIDATES = 20
 """Values of each dimension that a baseline is asked for, by what they consumed, their time in flight, and requests."""
+PARALLEL_WORKERS = 3
+"""Processes of a database that one waiting client may keep busy: itself and two, Postgres's own default."""
 SHARE_LEAST = 0.05
 """What explains less of the rise than this is not looked at."""
 STORY_LEAST = 0.1

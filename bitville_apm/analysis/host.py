@@ -100,6 +100,12 @@ def deviation(levels: Sequence[float]) -> float:
     return float((sum((a - middle) ** 2 for a in levels) / (n - 1)) ** 0.5)
 
 
+def crowding(found: Stretch) -> float:
+    """How many tasks wanted each CPU, at least 1: so many times longer than by itself took what ran here."""
+    running, has = average(found.load, "running"), cores(found)
+    return max(1.0, running / has) if running is not None and has else 1.0
+
+
 def task_parts(row: Row, length: float) -> tuple[float, float]:
     """Running (on a CPU or waiting for one) and blocked tasks of a value, load units."""
     if not length:

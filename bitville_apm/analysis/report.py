@@ -51,7 +51,8 @@ class Factor(Struct, frozen=True, kw_only=True):
 class Cause(Struct, frozen=True, kw_only=True):
     """One story: its strongest value, and the chain in `story` (client → endpoint → function → statement → blocker).
 
-    `share` is the part of the rise it explains, `lift` its share of all now over its share before (None: it was not
+    `level` and `baseline` are what it consumed, on a CPU or blocked; of waiting, what was in flight. `share` is the
+    part of the rise it explains, `lift` its share of all now over its share before (None: it was not
     there before).
     """
 
@@ -176,8 +177,8 @@ class Report(Struct, frozen=True, kw_only=True):
 
     `onset` is the last second before the rise, `opened` when the trigger fired, `end` None while it lasts. `level` and
     `baseline` are of `measure` at the peak and before. `provisional` until the functions of long requests have
-    arrived. Of what frames cannot tell, `examples`, `in_flight`, `locks`, `quality` in part and `seen_before` are the
-    collector's.
+    arrived. `coverage` is the share of the rise that causes explain, `unexplained` the rest. Of what frames cannot
+    tell, `examples`, `in_flight`, `locks`, `quality` in part and `seen_before` are the collector's.
     """
 
     verdict: str

@@ -12,6 +12,7 @@ from bitville_apm.analysis import host
 from bitville_apm.analysis.loads import DATABASES, average, called, is_database, number
 from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.score import Scored, Whole
+from bitville_apm.cells import OTHER
 
 SERVING = (
     *DATABASES, "redis-server", "valkey-server", "memcached", "nginx", "apache2", "httpd", "caddy", "haproxy",
@@ -121,8 +122,8 @@ def locks_rise(evidence: Evidence) -> float:
 def followed(scored: Sequence[Scored], evidence: Evidence, whole: Whole) -> list[Scored]:
     """Processes that serve somebody give way to who asked: statements for a database, endpoints for the rest.
 
-    A database whose sessions nobody looks at is charged to statements by how much longer PHP waited for each. One that
-    nobody asked for more stays: its own maintenance.
+    A database whose sessions nobody looks at is charged to statements by how much longer PHP waited for each. One whom
+    nobody asked for more stays: its own maintenance, or clients that are not seen here.
     """
     found = list(scored)
     for process in [s for s in scored if s.dimension == "process" and serves(s.value)]:
@@ -140,24 +141,31 @@ def followed(scored: Sequence[Scored], evidence: Evidence, whole: Whole) -> list
 
 
 def _by_waiting(process: Scored, evidence: Evidence, whole: Whole) -> list[Scored]:
-    """Statements, charged with what a database process rose by."""
+    """Statements, charged with what a database process rose by, as far as PHP waited longer for them.
+
+    While PHP waits for a statement a backend of the same host runs it, slowed by all others who wanted a CPU: of the
+    waiting so many times less was work. What is left may have kept a few parallel workers busy, not any number:
+    a database that works for others stays what it is.
+    """
     spike, base = evidence.spike, evidence.base
+    slow, slow_before = host.crowding(spike), host.crowding(base)
     rises: dict[str, tuple[float, float]] = {}
     for value, row in spike.rows.get("statement", {}).items():
-        now, before = spike.rate(row.sql_us) / 1e6, base.rate(base.row("statement", value).sql_us) / 1e6
+        now = spike.rate(row.sql_us) / 1e6 / slow
+        before = base.rate(base.row("statement", value).sql_us) / 1e6 / slow_before
         if now > before:
             rises[value] = before, now
     total = sum(now - before for before, now in rises.values())
     if total <= 0:
         return []
+    charged = min(process.rise, limits.PARALLEL_WORKERS * total)
     found = []
     for value, (before, now) in rises.items():
-        part = (now - before) / total
-        rise = process.rise * part
+        rise = charged * (now - before) / total
         share = min(1.0, rise / whole.rise)
         growth = now / before if before > limits.LEVEL_LEAST else None
         novelty = 1.0 if growth is None else max(0.0, 1 - 1 / growth)
-        if share >= limits.SHARE_LEAST and value != "~other":
+        if share >= limits.SHARE_LEAST and value != OTHER:
             baseline = process.baseline * before / (sum(b for b, _ in rises.values()) or 1.0)
             score = share * novelty * process.confidence
             found.append(

@@ -81,7 +81,7 @@ def _facts(report: Report) -> Iterator[Line]:
     yield [Text(f"Began {moment(report.onset)}{found}; worst {clock(report.peak)}; {end}")]
     if report.kind != "none":
         state = "; provisional, what long requests did is still coming in" if report.provisional else ""
-        yield [Text(f"Explained {percent(report.coverage)}, unexplained {load(report.unexplained)}{state}")]
+        yield [Text(f"Explained {percent(report.coverage)}, unexplained {percent(report.unexplained)}{state}")]
     elif report.provisional:
         yield [Text("Provisional: what long requests did is still coming in")]
 

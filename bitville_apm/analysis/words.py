@@ -11,6 +11,9 @@ Kind = Literal["load", "waiting", "none"]
 
 _WHAT = {"load": "the load", "waiting": "the waiting"}
 
+_CUT, _CUT_OTHERS = 80, 50
+"""Characters of a name in the sentence: that of the cause and what is beside it, and of what else there is."""
+
 _BECAUSE: dict[Mechanism, str] = {
     "traffic": "more requests",
     "n+1": "more executions in each request",
@@ -32,7 +35,7 @@ def verdict(kind: Kind, causes: Sequence[Cause], level: float, baseline: float, 
     """One sentence: cause, mechanism, confidence."""
     rose = f"{unit} rose from {figure(baseline)} to {figure(level)}"
     if kind == "none":
-        return f"Nothing rose: {unit} went from {figure(baseline)} to {figure(level)}."
+        return f"Nothing rose for long: {unit} were {figure(baseline)} before and {figure(level)} at the worst second."
     if not causes:
         return f"{rose[:1].upper()}{rose[1:]}; no request, statement or process explains it."
     first = causes[0]
@@ -43,16 +46,16 @@ def verdict(kind: Kind, causes: Sequence[Cause], level: float, baseline: float, 
     if kind == "waiting":
         parts.append("waiting, not load")
     if len(causes) > 1:
-        parts.append("also " + " and ".join(f"{name(c)} ({percent(c.share)})" for c in causes[1:]))
+        parts.append("also " + " and ".join(f"{name(c, _CUT_OTHERS)} ({percent(c.share)})" for c in causes[1:]))
     parts.append(f"confidence {sure(first.confidence)}")
     return "; ".join(parts)
 
 
-def name(cause: Cause) -> str:
-    """A cause by name, with what it is where that is not plain."""
+def name(cause: Cause, most: int = _CUT) -> str:
+    """A cause by name, with what it is where that is not plain; a long one is cut, the report has it whole."""
     if cause.dimension == "all":
         return "traffic to all endpoints"
-    value = cause.value if len(cause.value) <= 120 else cause.value[:117] + "…"
+    value = cut(cause.value, most)
     kinds = {
         "process": "process", "request": "request", "client": "client", "function": "function",
         "external": "external host", "blocker": "session", "release": "release", "agent": "user agent", "pool": "pool",
@@ -92,7 +95,7 @@ def beside(cause: Cause) -> list[str]:
     for step in cause.story:
         if (step.dimension, step.value) == (cause.dimension, cause.value):
             continue
-        value = step.value if len(step.value) <= 80 else step.value[:77] + "…"
+        value = cut(step.value, _CUT)
         if step.dimension == "client":
             said.append(f"mostly from {value}")
         elif step.dimension == "release":
@@ -139,6 +142,11 @@ def ruled_out(
     if kind == "waiting":
         said.append("Load: running and blocked tasks stayed as they were.")
     return said
+
+
+def cut(text: str, most: int) -> str:
+    """So many characters at most."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def times(factor: Factor) -> str:

@@ -30,6 +30,9 @@ MECHANISMS = {
 }
 """What made a cause one: a label, and what it means."""
 
+LEVELS = {"load": "On CPU or blocked", "waiting": "In flight", "none": "Load"}
+"""What a cause's level counts: what was consumed, not what was waited for; where all wait, who was there."""
+
 FACTORS = {
     "n": ("Requests a second", "n: how often it was asked for"),
     "q": ("Executions a request", "q: how often each request ran it"),
@@ -41,9 +44,8 @@ def causes_panel(report: Report, scope: Scope) -> Flattenable:
     """The ranked stories, with what each explains."""
     if not report.causes:
         return ""
-    rise = words.level(max(0.0, report.level - report.baseline))
-    said = f"{words.share(report.coverage, 1)} of the rise by {rise} explained"
-    stories = [_story(rank, cause, scope) for rank, cause in enumerate(report.causes, 1)]
+    said = f"{words.share(report.coverage, 1)} of the rise explained"
+    stories = [_story(rank, cause, report.kind, scope) for rank, cause in enumerate(report.causes, 1)]
     return panel("What caused it", said, tags.ol(stories, class_="stories"))
 
 
@@ -63,11 +65,11 @@ def rise_bar(report: Report) -> Flattenable:
     return tags.div(stack(parts, whole), tags.ul(names, class_="legend"), class_="rise")
 
 
-def _story(rank: int, cause: Cause, scope: Scope) -> Tag:
+def _story(rank: int, cause: Cause, kind: str, scope: Scope) -> Tag:
     label, meaning = MECHANISMS[cause.mechanism]
     new = cause.lift is None
     facts = [
-        fact("Load", words.level(cause.level), f"before {words.level(cause.baseline)}"),
+        fact(LEVELS[kind], words.level(cause.level), f"before {words.level(cause.baseline)}"),
         fact("Explains", words.share(cause.share, 1), "of the rise"),
         fact(
             "Lift",

@@ -27,7 +27,7 @@ def test_every_part_is_told() -> None:
         "How good the data is", "Seen before",
     ]  # fmt: skip
     for said in (
-        "31.4 at the worst, 2.10 before", "found 7 s later", "Explained 87 %, unexplained 3.40",
+        "31.4 at the worst, 2.10 before", "found 7 s later", "Explained 87 %, unexplained 13 %",
         "1.50 → 25.0 load units, 83 % of the rise; 4.2 times its share before; confidence 97 %",
         "requests a second 12 → 36 (+22.00 load units)", "it was not there before",
         "client `203.0.113.0/24` → endpoint",

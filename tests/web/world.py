@@ -226,7 +226,7 @@ def full_report(**changes: Any) -> Report:
         kind="load",
         provisional=False,
         coverage=0.87,
-        unexplained=3.4,
+        unexplained=0.13,
         measure="tasks",
         onset=NOW - 600,
         opened=NOW - 593,
