@@ -37,8 +37,9 @@ run: $(VENV)/run-stamp
 system:
 	@sh tests/system-packages.sh
 
+# Most of a test of real servers is waiting: two at a time, each file's in their order.
 test: system $(VENV)/dev-stamp
-	$(BIN)/python -m pytest -m 'not full' $(ARGS)
+	$(BIN)/python -m pytest -m 'not full' -n 2 --dist loadfile $(ARGS)
 
 full: system $(VENV)/dev-stamp
 	$(BIN)/python -m pytest $(ARGS)
