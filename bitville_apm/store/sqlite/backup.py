@@ -1,8 +1,9 @@
 """A copy of the whole store while it is written to: days first, `main.db` last, each verified.
 
-All day files are looked at in one moment, before the first is copied: a request that was taken for dead before
-midnight and ended after it is in the copy once. What the collector commits meanwhile goes into write-ahead logs that
-are not cut back before the copy is done.
+All day files are looked at in one moment, before the first is copied. Should that moment lie between the commits of
+two days, a request that was taken for dead before midnight and ended after it is dropped from the copy of its first
+day, as the second of these commits does. What the collector commits meanwhile goes into write-ahead logs that are not
+cut back before the copy is done.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import datetime
 import os
 import shutil
 import sqlite3
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bitville_apm import limits
 from bitville_apm.store.interface import BackedUp, NoSpace
+from bitville_apm.store.sqlite.day import Day
 from bitville_apm.store.sqlite.files import StoreError, days_in, open_reader, size_of
 
 FOLDER = "backups"
@@ -50,6 +53,7 @@ def back_up(
         final, partial = _folder(to, now, size)
         try:
             files = {name: _copied(open_source(), partial / name, tell) for name, open_source in sources}
+            _drop_died_that_ended(partial)
             if (directory / _KEY).exists():
                 shutil.copy2(directory / _KEY, partial / _KEY)
             _make_durable(partial)
@@ -104,6 +108,33 @@ def _copied(source: sqlite3.Connection, path: Path, tell: Callable[[str, float],
     with path.open("rb+") as file:
         os.fsync(file.fileno())
     return path.stat().st_size
+
+
+def _drop_died_that_ended(folder: Path) -> None:
+    """Requests that one day calls dead and the next knows the end of."""
+    days = days_in(folder)
+    for date, path in days.items():
+        later = days.get(date + datetime.timedelta(days=1))
+        dead = _dead(path) if later is not None else []
+        if later is None or not dead:
+            continue
+        with contextlib.closing(Day.open(path)) as day, contextlib.closing(Day.open(later)) as next_day:
+            ended = [one for one in dead if next_day.kind_of(*one) not in (None, "died")]
+            if ended:
+                day.begin()
+                for project, id in ended:
+                    day.drop_died(project, id)
+                day.prepare()
+                day.commit()
+
+
+def _dead(path: Path) -> list[tuple[str, str]]:
+    """Project and id of the requests that a copied day calls dead."""
+    question = "SELECT text, request.id FROM request JOIN name ON name.id = project WHERE kind = 'died'"
+    with contextlib.closing(sqlite3.connect(path)) as db:  # one that may write: it leaves nothing beside the file
+        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            return []  # it was just being made
+        return [(project, str(uuid.UUID(bytes=id))) for project, id in db.execute(question)]
 
 
 def _make_durable(directory: Path) -> None:

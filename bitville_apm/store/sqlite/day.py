@@ -79,17 +79,20 @@ class Day:
         if not self._db.in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
 
-    def commit(self) -> int:
-        """Write what was gathered and make it durable; how many records the file has now.
-
-        On an error nothing is changed after `rollback`.
-        """
+    def prepare(self) -> None:
+        """Do all that a commit needs but the commit itself."""
         self._flush()
         self._db.executemany(
             _WATERMARK, [(project, journal, run, *held) for (project, journal, run), held in self._watermarks.items()]
         )
         self._watermarks.clear()
         self._db.execute("UPDATE change SET n = n + 1, records = records + ?", (self._new,))
+
+    def commit(self) -> int:
+        """Make durable what was written and prepared; how many records the file has now.
+
+        On an error nothing is changed after `rollback`.
+        """
         self._db.execute("COMMIT")
         self._records, self._new = self._records + self._new, 0
         if not self._taught and self._records >= limits.DICTIONARY_RECORDS:

@@ -100,11 +100,14 @@ class DayFiles:
         while True:
             try:
                 outcomes = [[self._take(arrival) for arrival in batch] for batch in batches]
-                for date in sorted(self._open, reverse=True):
-                    if self._open[date].changing:
-                        with _watched(date):
-                            records = self._open[date].commit()
-                            self._commits.note(date, records)
+                changing = [date for date in sorted(self._open, reverse=True) if self._open[date].changing]
+                for date in changing:
+                    with _watched(date):
+                        self._open[date].prepare()
+                for date in changing:  # one right after the other: between them a request is both dead and ended
+                    with _watched(date):
+                        records = self._open[date].commit()
+                    self._commits.note(date, records)
                 break
             except Damaged as damage:
                 self._roll_back()
