@@ -87,8 +87,8 @@ class Pool:
         reached = self._reached is not None and page.reached > self._reached
         if page.manager == "static" or reached or (page.reached and page.queue and page.active >= page.total):
             self.most = max(self.most or 0, page.total)
-        # A question that FPM did not count as a connection of the pool was answered by a process apart.
-        self._apart = self._apart or page.accepted == self._accepted
+        # A question that FPM did not count, as a connection or as a busy child, was answered by a process apart.
+        self._apart = self._apart or page.accepted == self._accepted or page.active == 0
         self._reached, self._accepted = page.reached, page.accepted
         self.busy = page.active if self._apart else max(0, page.active - 1)
 

@@ -233,14 +233,18 @@ def test_how_many_children_it_may_have() -> None:
 
 
 def test_who_answers_is_not_busy() -> None:
-    """Its own child is taken off, unless a process apart answers, which its count of connections gives away."""
-    own, apart = Pool(), Pool()
+    """Its own child is taken off, unless a process apart answers: which its count of connections gives away, or, where
+    visitors never stop coming, that once nobody was busy."""
+    own, apart, visited = Pool(), Pool(), Pool()
     own.told(page(1, 2, accepted=7))
     own.told(page(2, 2, accepted=8))
     assert own.busy == 1
     apart.told(page(2, 2, accepted=7))
     apart.told(page(2, 2, accepted=7))
     assert apart.busy == 2
+    visited.told(page(0, 2, accepted=7))
+    visited.told(page(2, 2, accepted=40))
+    assert visited.busy == 2
 
 
 @pytest.fixture

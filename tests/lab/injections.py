@@ -264,7 +264,7 @@ def _saturated(stack: Stack, chance: random.Random, _seconds: float) -> Injectio
             stack.carrier.delay = usual
 
     right = [("external", "carrier"), _endpoint("delivery"), ("pool", "shop")]
-    return Injection(ROUTES["delivery"], Truth(["waiting"], right, ["pool"]), do)
+    return Injection(ROUTES["delivery"], Truth(["waiting"], right, ["pool", "external"]), do)
 
 
 def _database(stack: Stack, chance: random.Random, _seconds: float) -> Injection:
