@@ -50,11 +50,14 @@ def test_data_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 def test_a_broken_main_file(tmp_path: Path) -> None:
-    """design 6: a main.db that is none is one line that names it; nothing is overwritten."""
+    """design 6: a main.db that is none is set aside, byte by byte as it was, and said; the collector starts."""
     (tmp_path / "data").mkdir(parents=True)
     (tmp_path / "data" / "main.db").write_bytes(b"no database" * 1000)
-    assert "main.db cannot be used: file is not a database" in refused(Rig(tmp_path))
-    assert (tmp_path / "data" / "main.db").read_bytes() == b"no database" * 1000
+    with running(tmp_path) as rig:
+        (said,) = [line for line in rig.log.splitlines() if "main.db is damaged and now " in line]
+        aside = said.partition("main.db is damaged and now ")[2].partition(":")[0]
+        assert (rig.data / aside).read_bytes() == b"no database" * 1000
+        assert rig.post(rig.local_key, item(end_body(new_id(), time.time()))).json["stored"] == 1
 
 
 @pytest.mark.parametrize(

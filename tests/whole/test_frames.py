@@ -91,9 +91,10 @@ assert client.recv(1) == b"+"
 
 
 def test_a_running_request_is_seen_and_counted_once(
-    tmp_path: Path, collector: Collector, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, collector: Collector, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wire 6: while it runs `bitville top --live` shows what it does; in the end the frames hold its CPU once."""
+    monkeypatch.setenv("COLUMNS", "200")
     id_ = str(uuid.uuid4())
     with running(Agent(tmp_path / "a", collector.url)) as agent:
         command = ["top", "--live", "--config", str(agent.config)]
