@@ -112,13 +112,13 @@ def elsewhere(
     """A script of this folder in another PHP, with the client in /client."""
     for path in PHP.rglob("*.php"):
         files[f"/client/{path.relative_to(PHP)}"] = path.read_bytes()
-    files["/work/script.php"] = (HERE / script).read_bytes()
+    files["/there/script.php"] = (HERE / script).read_bytes()
     job = {
         "files": {path: base64.b64encode(content).decode() for path, content in files.items()},
-        "folders": ["/client", "/client/src", "/work", "/work/spool"],
-        "script": "/work/script.php",
+        "folders": ["/client", "/client/src", "/there", "/there/spool"],
+        "script": "/there/script.php",
         "arguments": arguments,
-        "read": "/work/spool",
+        "read": "/there/spool",
     }
     command = ["node", str(HERE / "wasm" / "run.mjs"), str(modules), version.replace(".", "-")]
     done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, check=False, timeout=300)
@@ -136,8 +136,8 @@ def test_pure_parts(site: Site, modules: Path, version: str) -> None:
     Every file of the client is compiled there on the way.
     """
     here = json.loads(native(site, HERE / "pure.php", str(PHP), given(site)))
-    asked = json.dumps(vectors() | {"spool": "/work/spool"}).encode()
-    answer = elsewhere(modules, version, "pure.php", ["/client", "/work/vectors.json"], {"/work/vectors.json": asked})
+    asked = json.dumps(vectors() | {"spool": "/there/spool"}).encode()
+    answer = elsewhere(modules, version, "pure.php", ["/client", "/there/vectors.json"], {"/there/vectors.json": asked})
     assert (answer["errors"], answer["code"]) == ("", 0), answer
     there = json.loads(answer["text"])
     for settings in (here, there):
@@ -156,8 +156,8 @@ def test_a_whole_request(site: Site, modules: Path, version: str) -> None:
     site.configure(settings % site.spool)
     shown = native(site, HERE / "page.php", str(PHP), str(site.ini), "0")
     (here,) = site.spooled()
-    ini = {"/work/profiling.ini": (settings % "/work/spool").encode()}
-    answer = elsewhere(modules, version, "page.php", ["/client", "/work/profiling.ini", "1500000"], ini)
+    ini = {"/there/profiling.ini": (settings % "/there/spool").encode()}
+    answer = elsewhere(modules, version, "page.php", ["/client", "/there/profiling.ini", "1500000"], ini)
     assert (answer["text"], answer["code"]) == (shown, 0)
     # It is slow enough that the client may say so.
     said = re.sub(r"(?m)^.*Bitville APM: handing a request over took \d+ ms\n", "", answer["errors"])
