@@ -33,22 +33,27 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+def told_at() -> float:
+    """The unix time at which everything in the collector was told: its records, frames and spikes are that old."""
+    return time.time()
+
+
+@pytest.fixture(scope="session")
+def collector(tmp_path_factory: pytest.TempPathFactory, told_at: float) -> Iterator[Rig]:
     """A collector that has the requests of `records`, what their hosts ran, and a spike of each."""
     require("chromium")
     with running(tmp_path_factory.mktemp("collector")) as rig:
-        now = time.time()
-        by_project = records(now)
+        by_project = records(told_at)
         for project, bodies in by_project.items():
             items = [item(body, n=n) for n, body in enumerate(bodies)]
             items += [
                 item(body, k="frame", n=len(items) + n, host=host)
-                for n, (host, body) in enumerate(frames(project, now))
+                for n, (host, body) in enumerate(frames(project, told_at))
             ]
             answer = rig.post(rig.key(project), *items)
             assert answer.json == {"success": True, "stored": len(items), "duplicate": 0, "rejected": []}
         main = Main.open(rig.data)
-        for spike in spikes(now):
+        for spike in spikes(told_at):
             main.keep_spike(spike)
         main.close()
         yield rig

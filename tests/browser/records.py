@@ -17,6 +17,8 @@ SLOW = "5b0c6f0e-9a53-4c6e-8c52-0d6c4b1f2a10"
 EVIL = "5b0c6f0e-9a53-4c6e-8c52-0d6c4b1f2aee"
 SPIKE = "5b0c6f0e-9a53-4c6e-8c52-0d6c4b1f2a11"
 EVIL_SPIKE = "5b0c6f0e-9a53-4c6e-8c52-0d6c4b1f2aef"
+WITHIN_SPIKE = -1100.0
+"""Seconds from when the records were told to the middle of both spikes."""
 MARKUP = "\"'><script>window.hacked=1</script><img src=x onerror=window.hacked=2><svg onload=window.hacked=3>${7*7}"
 
 

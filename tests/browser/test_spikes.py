@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import datetime
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from tests.browser.conftest import Visitor
-from tests.browser.records import MARKUP, SPIKE
+from tests.browser.records import MARKUP, SPIKE, WITHIN_SPIKE
 from tests.browser.test_first_look import WITHOUT_SCRIPTS
 
 BOTH = pytest.mark.parametrize("visitor", [{}, WITHOUT_SCRIPTS], indirect=True, ids=["scripts", "no-scripts"])
@@ -72,12 +73,13 @@ def test_marking_a_stretch_of_the_chart(visitor: Visitor) -> None:
     assert wider[0] < start < end < wider[1]
 
 
-def test_a_spike_in_the_chart_is_a_link(visitor: Visitor) -> None:
+def test_a_spike_in_the_chart_is_a_link(visitor: Visitor, told_at: float) -> None:
     """QUERY-01: a click on a marked spike opens it."""
     visitor.open("/?project=shop&last=1h")
     page = visitor.page
     box = page.locator(".u-over").first.bounding_box()
-    page.mouse.click(box["x"] + box["width"] * (1 - 1100 / 3600), box["y"] + 30)
+    ago = time.time() - (told_at + WITHIN_SPIKE)
+    page.mouse.click(box["x"] + box["width"] * (1 - ago / 3600), box["y"] + 30)
     page.wait_for_url(re.compile("/spikes/"))
     assert page.url == f"{visitor.url}/spikes/{SPIKE}"
 

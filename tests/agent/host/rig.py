@@ -19,6 +19,7 @@ from bitville_apm.agent.host.tasks import Spent
 
 BURN = "print(flush=True)\nwhile True: pass"
 SLEEP = "import time; print(flush=True); time.sleep(600)"
+ASLEEP_S = 30.0
 
 
 @contextmanager
@@ -89,6 +90,19 @@ def used(process: subprocess.Popen[bytes]) -> float:
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = status
     return usage.ru_utime + usage.ru_stime
+
+
+def wait_asleep(pid: int) -> None:
+    """Wait until a process sleeps and has not run for a while: what it did to get there is not looked at."""
+    until = time.monotonic() + ASLEEP_S
+    before = None
+    while time.monotonic() < until:
+        now = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0], schedstat(pid))
+        if now == before and now[0] == "S":
+            return
+        before = now
+        time.sleep(0.1)
+    raise AssertionError(f"process {pid} does not go to sleep: {before}")
 
 
 def schedstat(pid: int) -> tuple[float, float]:

@@ -15,7 +15,7 @@ import pytest
 
 from bitville_apm import limits
 from bitville_apm.agent.host.host import OF_PARENT, SHORT, Host
-from tests.agent.host.rig import BURN, SLEEP, named, schedstat, used, watching
+from tests.agent.host.rig import BURN, SLEEP, named, schedstat, used, wait_asleep, watching
 from tests.faults.tools import disks
 
 
@@ -28,7 +28,7 @@ def test_burners_of_one_name(tmp_path: Path) -> None:
     """Wire 6: several processes of one name are one, with their seconds on a CPU and waiting for one, within 10 %."""
     with watching() as watch, contextlib.ExitStack() as stack:
         burners = [stack.enter_context(named("bv-burner", BURN, tmp_path)) for _ in range(3)]
-        stack.enter_context(named("bv-idle", SLEEP, tmp_path))
+        wait_asleep(stack.enter_context(named("bv-idle", SLEEP, tmp_path)).pid)
         watch.look()
         before = [schedstat(process.pid) for process in burners]
         watch.named.clear()
