@@ -63,6 +63,8 @@ def named(
         return "lock", blocker, {}
     if process is not None and process is head:
         return ("unclear" if rules.serves(process.value) else "not php"), process, {}
+    if head.dimension == "host":
+        return "not php", head, {}
     everywhere = [evidence, *php]
     of_endpoint = mechanism.of_endpoint(evidence, endpoint) if endpoint is not None else {}
     if request is not None and request.rise >= _HALF * best:

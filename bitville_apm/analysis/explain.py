@@ -169,7 +169,7 @@ def _scored(evidence: Evidence, kind: Kind, measure: Measure) -> tuple[Whole, li
             dimensions = [d for d in LOAD if d != "statement" or local]
             whole = Whole.of(host.consumed(spike), host.consumed(base), spike, base)
             found, whole = score.values(spike, base, whole, dimensions, False, host.PARTS)
-            found = rules.followed(found, evidence, whole)
+            found = rules.followed([*found, *rules.unseen(evidence, whole)], evidence, whole)
         return whole, found
     if measure == "db":
         now, before = (host.parts(s, ("wait",) if "wait" in s.sums else ("statement",), True) for s in (spike, base))
@@ -231,6 +231,9 @@ def _of_the_host(evidence: Evidence, waiting: bool, named: list[Cause], whole: W
     if not waiting and sign.robbed and (not named or named[0].share < limits.MECHANISM_DOMINANT):
         taken = _system("host", "CPU time taken by the hypervisor", "not php", 1.0, whole, [])
         return [taken, *named][: limits.STORIES]
+    if not waiting and rules.crowded_out(evidence) and (not named or named[0].share < limits.MECHANISM_DOMINANT):
+        taken = _system("host", rules.UNSEEN, "not php", 1.0, whole, [])
+        return [taken, *(c for c in named if c.value != rules.UNSEEN)][: limits.STORIES]
     pool = rules.full_pool(evidence)
     if waiting and pool is not None:
         first = named[0] if named else None

@@ -33,6 +33,16 @@ def consumed(found: Stretch) -> list[float]:
     return wholes
 
 
+def unseen(found: Stretch) -> list[float] | None:
+    """What was consumed by none of the values, window by window: by processes that nobody sees, and interrupts.
+
+    None where nobody looked at processes, or nobody at the CPU time of all.
+    """
+    if "process" not in found.sums or any(number(load, "cpu", "user_s") is None for load in found.load):
+        return None
+    return [max(0.0, all_of_it - part) for all_of_it, part in zip(consumed(found), parts(found, PARTS), strict=True)]
+
+
 def sessions(found: Stretch) -> list[float]:
     """Database sessions that ran or were blocked on a disk, window by window."""
     return parts(found, ("wait",) if "wait" in found.sums else ("statement",))

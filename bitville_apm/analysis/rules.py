@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from bitville_apm import limits
-from bitville_apm.analysis import host
+from bitville_apm.analysis import host, score
 from bitville_apm.analysis.loads import DATABASES, average, called, is_database, number
 from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.score import Scored, Whole
@@ -20,6 +20,12 @@ SERVING = (
     "frankenphp",
 )  # fmt: skip
 """Processes that work for somebody: what they run is followed to who asked for it."""
+
+
+_HALF = 0.5
+
+UNSEEN = "processes that the agent cannot see"
+"""The value of `host` that CPU time of nobody is told under."""
 
 
 def serves(process: str) -> bool:
@@ -117,6 +123,25 @@ def locks_rise(evidence: Evidence) -> float:
     """By how much sessions that wait for a lock rose, load units."""
     now = host.mean(host.lock_waits(evidence.spike), evidence.spike.lengths)
     return now - host.mean(host.lock_waits(evidence.base), evidence.base.lengths)
+
+
+def unseen(evidence: Evidence, whole: Whole) -> list[Scored]:
+    """What rose and belongs to nobody, as one value: other containers take the same CPUs, or interrupts do."""
+    now, before = host.unseen(evidence.spike), host.unseen(evidence.base)
+    if now is None or before is None or not before:
+        return []
+    a, f = host.mean(now, evidence.spike.lengths), host.mean(before, evidence.base.lengths)
+    spread = host.deviation(before)
+    return [score.judged("host", UNSEEN, a, f, spread, evidence.spike, evidence.base, whole)] if a > f else []
+
+
+def crowded_out(evidence: Evidence) -> bool:
+    """Whether most of the CPU went to what the agent cannot see, so that tasks queue though nobody here runs more."""
+    now = host.unseen(evidence.spike)
+    if now is None or not now:
+        return False
+    lengths = evidence.spike.lengths
+    return host.mean(now, lengths) > _HALF * host.mean(host.consumed(evidence.spike), lengths)
 
 
 def followed(scored: Sequence[Scored], evidence: Evidence, whole: Whole) -> list[Scored]:

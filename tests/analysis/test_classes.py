@@ -8,6 +8,7 @@ from typing import Any
 from bitville_apm.analysis.explain import explain
 from bitville_apm.analysis.merge import explain_hosts
 from bitville_apm.analysis.report import Report
+from bitville_apm.analysis.rules import UNSEEN
 from bitville_apm.records import Frame
 from tests.analysis.made import BEGIN, before, during, load, use
 
@@ -372,6 +373,26 @@ def test_cpu_that_a_hypervisor_took() -> None:
     robbed["cpu"] = {**robbed["cpu"], "steal_s": 30.0}
     report = explained(during(tables={"endpoint": queueing(12, SHOP)}, tasks=6.0, load=robbed), usual)
     assert first(report) == ("host", "CPU time taken by the hypervisor", "not php")
+
+
+def test_cpu_that_other_containers_took() -> None:
+    """CPU time that belongs to no process seen is named as that, with its part of the rise; so is a queue behind it."""
+    seen = {"endpoint": SHOP, "process": {"nginx": use(1, 0.01)}}
+    usual = before(tables=seen, tasks=0.4, load=load(0.45))
+    risen = explained(during(tables=seen | {"endpoint": queueing(3, SHOP)}, tasks=6.0, load=load(3.5)), usual)
+    assert first(risen) == ("host", UNSEEN, "not php")
+    assert risen.causes[0].share > 0.9
+    assert UNSEEN in risen.verdict
+    # They had the CPUs before, too: now more of us queue behind them.
+    full = before(tables=seen, tasks=0.8, load=load(4.0))
+    crowd = seen | {"endpoint": queueing(12, SHOP)}
+    queued = explained(during(tables=crowd, tasks=8.0, load=load(4.0, running=8.0)), full)
+    assert first(queued) == ("host", UNSEEN, "not php")
+    nobody = {"endpoint": SHOP}
+    blind = explained(
+        during(tables=nobody, tasks=6.0, load=load(3.5)), before(tables=nobody, tasks=0.4, load=load(0.45))
+    )
+    assert all(cause.value != UNSEEN for cause in blind.causes), "nobody looked at processes: nothing is known of them"
 
 
 def test_what_was_ruled_out_is_said_only_where_the_data_says_so() -> None:
