@@ -226,6 +226,8 @@ def _add(
 
 
 _ADDED = ("requests", "wall_us", "cpu_us", "queue_us", "sql_us", "blocked_s", "waiting_s")
+COLUMNS = frozenset((*_ADDED, "executions"))
+"""The columns of cells that are looked at."""
 
 
 def _sum(whole: Row, dimension: str, column: Mapping[str, list[Any]], window: int, length: float, crowd: float) -> None:

@@ -132,7 +132,7 @@ async def _in_flight(store: IStore, projects: frozenset[str], peak: float) -> li
     rows = (await store.search(projects, search)).items
     flying = {row.id: _flying(row, peak) for row in rows if row.at + (row.duration_ms or 0.0) / 1000 >= peak}
     start = peak - peak % limits.WINDOW_S
-    framed = await store.frames(projects, start, start + limits.WINDOW_S, None, histograms=False)
+    framed = await store.frames(projects, start, start + limits.WINDOW_S, None, columns=())
     looked = [(id, host) for id, host in _looked_at(framed) if id not in flying][: limits.FLYING_LOOKED]
     for id, host in looked:
         stored = await store.request(projects, id)

@@ -20,6 +20,7 @@ from bitville_apm.analysis.explain import explained, gathered
 from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.merge import merged
 from bitville_apm.analysis.report import Quality, Report
+from bitville_apm.analysis.tables import COLUMNS
 from bitville_apm.analysis.windows import Window, baseline_windows, spike_window
 from bitville_apm.collector.agents import Agents
 from bitville_apm.collector.beside import beside
@@ -113,7 +114,7 @@ class Explainer:
         return await beside(self.store, asked.project, made, now, asked.own)
 
     async def _frames(self, projects: Projects, window: Window, host: str) -> list[Frame]:
-        framed = await self.store.frames(projects, window.start, window.end, host, histograms=False)
+        framed = await self.store.frames(projects, window.start, window.end, host, columns=COLUMNS)
         return [one.frame for one in framed]
 
     async def _others(self, asked: Asked, now: float) -> list[tuple[float, float]]:

@@ -6,7 +6,7 @@ place where projects are kept apart (STOR-04). Answers come as Deferreds; a ques
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -274,12 +274,12 @@ class IStore(Interface):
         end: float,
         host: str | None,
         cells: bool = True,
-        histograms: bool = True,
+        columns: Collection[str] | None = None,
     ) -> Deferred[Sequence[Framed]]:
         """The frames whose `at` is in [start, end), in the order of their `at`.
 
-        Without `cells` they come without cells and links, ten times sooner: enough for load over time. Without
-        `histograms` they take half the time and less than half of the memory.
+        Without `cells` they come without cells and links, ten times sooner: enough for load over time. With some
+        `columns` of the cells only they take half the time and less than half of the memory.
         """
 
     def keep_spike(spike: Spike) -> Deferred[None]:

@@ -350,8 +350,9 @@ class StoreContract:
         assert sorted((f.project, f.host) for f in found) == [("blog", "web2"), ("shop", "web1"), ("shop", "web2")]
 
     def test_frames_without_cells(self, opened: Open) -> None:
-        """wire.md 6: asked without cells, or without histograms, a frame has everything else."""
+        """wire.md 6: asked without cells, or with some of their columns, a frame has everything else."""
         columns = {"histogram": [[[90, 3], [95, 1]], []], "requests": [4, 0], "wall_us": [4000, 0]}
+        columns |= {"blocked_s": [0.25, 0.0], "waiting_s": [0.1, 1 / 3], "sql_us": [70_000, 5]}
         cells = {"endpoint": {"values": ["GET /a", "GET /b"], "columns": columns}}
         links = [["endpoint", "GET /a", "function", "f", 3, None, 0.5]]
         more = {"seconds": {"tasks": [1.0, None]}, "load": {"cores": 4}, "lost": {"looks": 1}}
@@ -362,11 +363,11 @@ class StoreContract:
         assert whole.frame == arrival.frame
         assert bare.frame == msgspec.structs.replace(whole.frame, cells={}, links=[])
         assert bare.frame.seconds == more["seconds"]
-        (plain,) = opened.pump.ask(opened.store.frames(SHOP, NOON, NOON + 1, "web1", histograms=False))
-        assert plain.frame.links == whole.frame.links
-        assert plain.frame.cells["endpoint"].values == ["GET /a", "GET /b"]
-        kept = {name: column for name, column in columns.items() if name != "histogram"}
-        assert plain.frame.cells["endpoint"].columns == kept
+        (some,) = opened.pump.ask(opened.store.frames(SHOP, NOON, NOON + 1, "web1", columns=["wall_us", "requests"]))
+        assert some.frame.links == whole.frame.links
+        assert some.frame.cells["endpoint"].values == ["GET /a", "GET /b"]
+        kept = {name: columns[name] for name in ("requests", "wall_us")}
+        assert some.frame.cells["endpoint"].columns == kept
 
     def test_a_frame_counts_once_and_framed_records_do_not(self, opened: Open) -> None:
         """I1: what a frame counted is in `top` through the frame alone, and once however often it comes."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import array
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -39,12 +39,14 @@ def packed(body: bytes, number: Callable[[str], int]) -> bytes:
     return _LENGTH.pack(len(text)) + text + bytes(kept)
 
 
-def unpacked(data: bytes, name: Callable[[int], str], cells: bool = True, histograms: bool = True) -> Frame:
-    """The frame, with its cells and links or without, its cells with their histograms or without.
+def unpacked(
+    data: bytes, name: Callable[[int], str], cells: bool = True, columns: Collection[str] | None = None
+) -> Frame:
+    """The frame, with its cells and links or without, its cells with all of their columns or some.
 
     Raises `ValueError`, `LookupError` or `struct.error` where `data` is damaged.
     """
-    plain = _plain(data, name, histograms) if cells else _head(data)
+    plain = _plain(data, name, columns) if cells else _head(data)
     frame = msgspec.convert({**plain, "cells": {}, "links": []}, Frame)
     if not cells:
         return frame
@@ -61,19 +63,21 @@ def body_of(data: bytes, name: Callable[[int], str]) -> bytes:
     return msgspec.json.encode(_plain(data, name))
 
 
-def _plain(data: bytes, name: Callable[[int], str], histograms: bool = True) -> dict[str, Any]:
+def _plain(data: bytes, name: Callable[[int], str], wanted: Collection[str] | None = None) -> dict[str, Any]:
     (length,) = _LENGTH.unpack_from(data)
     head = _head(data)
     kept = _Arrays(data, 4 + length)
     for table in (head.get("cells") or {}).values():
-        table["values"] = [name(number) for number in kept.take(table["values"])]
-        columns = table["columns"]
-        table["columns"] = {column: kept.take(held, histograms) for column, held in columns.items()}
-        if not histograms:
-            table["columns"].pop("histogram", None)
+        table["values"] = list(map(name, kept.take(table["values"])))
+        columns, table["columns"] = table["columns"], {}
+        for column, held in columns.items():
+            if wanted is None or column in wanted:
+                table["columns"][column] = kept.take(held)
+            else:
+                kept.pass_over(held)
     if head.get("links"):
         links = [kept.take(held) for held in head["links"]]
-        names = [[name(number) for number in column] for column in links[:4]]
+        names = [map(name, column) for column in links[:4]]
         head["links"] = list(zip(*names, *links[4:], strict=True))
     return head
 
@@ -130,8 +134,8 @@ class _Arrays:
         self._data = data
         self._at = at
 
-    def take(self, held: Any, histograms: bool = True) -> list[Any]:
-        """The column that `_put` left `held` in the head for; without `histograms` one of them is only passed over."""
+    def take(self, held: Any) -> list[Any]:
+        """The column that `_put` left `held` in the head for."""
         if not isinstance(held, str):
             return list(held)
         kind = held[0]
@@ -142,9 +146,6 @@ class _Arrays:
             return array.array("d", self._bytes(8 * n)).tolist()
         if kind == _HISTOGRAMS:
             lengths = self._integers(held[1], int(held[4:]))
-            if not histograms:
-                self._bytes(sum(lengths) * (arrays.WIDTHS[held[2]] + arrays.WIDTHS[held[3]]))
-                return []
             steps, counts = self._integers(held[2], sum(lengths)), self._integers(held[3], sum(lengths))
             found, at, last = [], 0, 0
             for length in lengths:
@@ -156,6 +157,20 @@ class _Arrays:
                 at += length
             return found
         return self._integers(kind, int(held[1:]))
+
+    def pass_over(self, held: Any) -> None:
+        """Leave the next column where it is."""
+        if not isinstance(held, str):
+            return
+        kind = held[0]
+        if kind == _HISTOGRAMS:
+            pairs = sum(self._integers(held[1], int(held[4:])))
+            self._bytes(pairs * (arrays.WIDTHS[held[2]] + arrays.WIDTHS[held[3]]))
+        elif kind == _DOUBLES:
+            self._bytes(8 * int(held[1:]))
+        else:
+            kind, n = (held[1], held[2:]) if kind == _THOUSANDTHS else (kind, held[1:])
+            self._bytes(arrays.WIDTHS[kind] * int(n))
 
     def _integers(self, kind: str, n: int) -> list[int]:
         width = arrays.WIDTHS[kind]

@@ -10,7 +10,7 @@ import contextlib
 import datetime
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -191,7 +191,7 @@ class Reader:
         end: float,
         host: str | None,
         cells: bool = True,
-        histograms: bool = True,
+        columns: Collection[str] | None = None,
     ) -> Sequence[Framed]:
         """See `IStore.frames`."""
         first, last = day_of(start), day_of(end)
@@ -207,7 +207,7 @@ class Reader:
                     (its, start, end, number),
                 ):
                     plain = day.bodies.decompress(body)
-                    frame = packing.unpacked(plain, day.names.__getitem__, cells, histograms)
+                    frame = packing.unpacked(plain, day.names.__getitem__, cells, columns)
                     yield Framed(project=project, host=day.names[where], frame=frame)
 
         found = self._each_day(projects, of_day, wanted=lambda date: first <= date <= last)

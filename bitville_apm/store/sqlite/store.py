@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -194,10 +194,10 @@ class SqliteStore:
         end: float,
         host: str | None,
         cells: bool = True,
-        histograms: bool = True,
+        columns: Collection[str] | None = None,
     ) -> Deferred[Sequence[Framed]]:
         """See `IStore`."""
-        return self._ask(self._reader.frames, projects, start, end, host, cells, histograms)
+        return self._ask(self._reader.frames, projects, start, end, host, cells, columns)
 
     def keep_spike(self, spike: Spike) -> Deferred[None]:
         """See `IStore`."""
