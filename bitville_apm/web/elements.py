@@ -208,7 +208,7 @@ def ranges(frame: Frame, now: float) -> Tag:
 
 def time(at: float, style: str = "clock") -> Tag:
     """A moment; the script puts it into the reader's zone. `style`: clock (today's without the day), time (where the
-    day is told elsewhere), full, or ago.
+    day is told elsewhere), full, or ago (full, and how long ago where scripts run).
     """
     text = words.iso(at)[11:19] if style == "time" else words.moment(at)
     return tags.time(text, datetime=words.iso(at))(**{"data-style": style})

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from twisted.web.template import Flattenable
+
 from bitville_apm import limits
 from bitville_apm.web import words
 from bitville_apm.web.detail import Detail
+from bitville_apm.web.elements import time
 
-Rows = list[tuple[str, str]]
+Rows = list[tuple[str, Flattenable]]
 
 
 def sections_of(detail: Detail) -> list[tuple[str, Rows]]:
@@ -26,24 +29,23 @@ def sections_of(detail: Detail) -> list[tuple[str, Rows]]:
         ("Server", {**_mapping(record.get("server")), **_mapping(record.get("php"))}),
         ("Trace", record.get("trace")),
         ("Left out to keep the client cheap", record.get("sampled_down")),
-        ("Record", _record(detail)),
     ]
-    sections = ((title, rows_of(value)) for title, value in found)
+    sections = [*((title, rows_of(value)) for title, value in found), ("Record", _record(detail))]
     return [(title, rows) for title, rows in sections if rows]
 
 
-def _record(detail: Detail) -> dict[str, Any]:
+def _record(detail: Detail) -> Rows:
     known = {
         "id": detail.found.id,
         "id of the client": detail.client_id,
         "kind": {"end": "request", "v1": "request, first version", "died": "died request"}.get(
             detail.kind, detail.kind
         ),
-        "received by the agent": words.moment(detail.recv_ms / 1000),
         "waited in front of PHP, ms": detail.record.get("queue_ms"),
         "cost of the client, µs": detail.record.get("client_us"),
     }
-    return {name: value for name, value in known.items() if value is not None}
+    told = rows_of({name: value for name, value in known.items() if value is not None})
+    return [*told, ("received by the agent", time(detail.recv_ms / 1000, "full"))]
 
 
 def rows_of(value: Any) -> Rows:

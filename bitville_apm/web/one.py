@@ -12,7 +12,7 @@ from bitville_apm.requests import External, StatementUse
 from bitville_apm.web import words
 from bitville_apm.web.detail import Detail, FunctionUse
 from bitville_apm.web.elements import Column, bar, details, filled, folded, number, panel, stack, status, table, time
-from bitville_apm.web.fields import connections_of, fatal_of, is_cut, sections_of
+from bitville_apm.web.fields import Rows, connections_of, fatal_of, is_cut, sections_of
 from bitville_apm.web.scope import Scope, request_url
 from bitville_apm.web.timelines import timeline_panel
 
@@ -73,7 +73,7 @@ def request_body(detail: Detail, flame: Flattenable = "") -> Tag:
             href=around.url("/", endpoint=found.endpoint or None),
             title="Requests of this endpoint in the same hour",
         ),
-        when=[time(found.at, "full"), " ", time(found.at, "ago")],
+        when=time(found.at, "ago"),
         alarm=_alarm(detail, fatal),
         facts=_facts(detail),
         composition=_composition(detail),
@@ -90,11 +90,11 @@ def request_body(detail: Detail, flame: Flattenable = "") -> Tag:
     )
 
 
-def _counted(rows: Sequence[tuple[str, str]]) -> Tag:
+def _counted(rows: Rows) -> Tag:
     return tags.span(f" {len(rows)}", class_="faint")
 
 
-def _pairs(rows: Sequence[tuple[str, str]]) -> Tag:
+def _pairs(rows: Rows) -> Tag:
     lines = [tags.tr(tags.th(name, scope="row"), tags.td(tags.code(value))) for name, value in rows]
     return tags.div(tags.table(tags.tbody(lines), class_="pairs"), class_="scroll")
 

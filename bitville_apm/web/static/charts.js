@@ -1,5 +1,5 @@
 // Draws the charts of a page with uPlot, from the data beside their SVG: values under the pointer, and a stretch that is
-// marked becomes part of the address. Without it the SVG stays.
+// marked becomes part of the address. Times are the reader's, as bitville.js writes them. Without it the SVG stays.
 "use strict";
 
 (() => {
@@ -24,7 +24,6 @@
 
   // The time of day, and the day where it begins.
   function named(u, splits, axis, space, step) {
-    const two = (number) => String(number).padStart(2, "0");
     return splits.map((split) => {
       const at = new Date(split * 1000);
       const [hours, minutes, seconds] = [at.getHours(), at.getMinutes(), at.getSeconds()];
@@ -49,7 +48,8 @@
     const place = document.createElement("div");
     place.className = "drawing";
     svg.after(place);
-    const said = [...legend.children].map((item) => item.querySelector("b") || item.appendChild(document.createElement("b")));
+    const said = [...legend.querySelectorAll("li:not(.when)")].map((item) => item.querySelector("b") || item.appendChild(document.createElement("b")));
+    const when = legend.querySelector(".when") || Object.assign(legend.appendChild(document.createElement("li")), { className: "when" });
     const count = own.lines[0][3].length;
     const at = Array.from({ length: count }, (_, i) => data.start + (i + 0.5) * data.step);
     const last = number === data.plots.length - 1;
@@ -78,7 +78,13 @@
       series: [{}, ...own.lines.map(series)],
       hooks: {
         drawClear: [shade],
-        setCursor: [(u) => said.forEach((element, i) => { element.textContent = u.cursor.idx == null ? "" : ` ${three(own.lines[i][3][u.cursor.idx])}`; })],
+        setCursor: [(u) => {
+          const step = u.cursor.idx;
+          said.forEach((element, i) => { element.textContent = step == null ? "" : ` ${three(own.lines[i][3][step])}`; });
+          if (number) return; // one of the charts of a figure tells when it was
+          const begin = step == null ? null : new Date((data.start + step * data.step) * 1000);
+          when.textContent = begin ? `${day(begin)} ${clock(begin)}` : "";
+        }],
         setSelect: [(u) => { if (u.select.width > 4) go(figure, u.posToVal(u.select.left, "x"), u.posToVal(u.select.left + u.select.width, "x")); }],
       },
     };
