@@ -36,7 +36,9 @@ DIMENSIONS = {
     "blocker": "Blockers",
     "request": "Long requests",
 }
-"""What the pages call the dimensions; the first three have a place of their own in the head of every page."""
+"""What the pages call the dimensions."""
+IN_HEAD = ("endpoint", "function", "statement", "process", "wait")
+"""Those with a place of their own in the head of every page; the others are tabs of theirs."""
 
 
 SINGULAR = {
@@ -144,7 +146,7 @@ def _navigation(frame: Frame, reader: Reader) -> Flattenable:
         ("requests", "Requests", frame.scope.url("/")),
         ("spikes", "Spikes", attrs.evolve(frame.scope, host=None).url("/spikes")),
     ]
-    for name in ("endpoint", "function", "statement"):
+    for name in IN_HEAD:
         places.append((name, DIMENSIONS[name], frame.scope.url("/top", dimension=name)))
     links = [tags.li(current(tags.a(label, href=href), name == frame.here)) for name, label, href in places]
     log_out: Flattenable = ""
