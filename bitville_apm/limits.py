@@ -628,8 +628,10 @@ FLOOR_COUNTED = 3.0
 FLOOR_COUNTED_OF_CORES = 1.0
 """The same of sessions and requests in flight, which are counted in whole ones once a second: twice as many."""
 CLOSE_SIGMAS = 2.0
+CLOSE_OF_PEAK = 0.1
 CLOSE_FRAMES = 3
-"""It is over when three frames are as usual: half a minute of quiet is not the trough of a wave."""
+"""It is over when three frames are as usual, half a minute of quiet is not the trough of a wave; or when they are a
+tenth of what the spike was, and too little for one: one that leaves a host a little busier would swallow the next."""
 GAP_FORGETS_S = 30.0
 """After a gap this long the sum begins anew: what was before says nothing about now."""
 SILENT_CLOSES_S = 300.0

@@ -7,8 +7,9 @@
 
 A spike opens when S > 8 while three of the last five seconds are above m by more than max(1.5, half of the cores), for
 sessions and requests in flight by more than max(3, the cores). Its onset is the last second at which S was 0. It closes
-after three frames below m + 2 s. Seconds of a spike are kept out of the hour that the next one is compared with. A
-level that stays for an hour is no spike any more but the new normal: it closes, and that hour is compared with.
+after three frames below m + max(2 s, a tenth of its rise, but not more than would open one). Seconds of a spike are
+kept out of the hour that the next one is compared with. A level that stays for an hour is no spike any more but the
+new normal: it closes, and that hour is compared with.
 
 m is the larger of the medians of the last hour and of the last ten minutes but one: a morning that fills up over an
 hour is no spike, one that fills up over five minutes is.
@@ -154,6 +155,8 @@ class Series:
     last: float | None = None
     held: list[tuple[float, float]] = attrs.Factory(list)
     low_frames: int = 0
+    most: float = 0.0
+    """The worst second of the spike that is open."""
     window: tuple[float, list[float], int] = (-math.inf, [], 0)
     above: tuple[bool, ...] = ()
 
@@ -241,6 +244,8 @@ class Detector:
         series = self.series[measure]
         triggers = series.second(at, value, floor(measure, self.cores))
         series.held.append((at, value))
+        if self.spike is not None:
+            series.most = max(series.most, value)
         if self.spike is not None and measure == self._measure and value > self._peak[1]:
             self._peak = at, value
         if not triggers or measure in self._joined:
@@ -270,7 +275,8 @@ class Detector:
                 # Parts of one window are one frame.
                 _, seen, before = series.window
                 seen += values
-                low = sum(seen) / len(seen) < middle + limits.CLOSE_SIGMAS * sigma
+                tenth = min(floor(measure, self.cores), limits.CLOSE_OF_PEAK * (series.most - middle))
+                low = sum(seen) / len(seen) < middle + max(limits.CLOSE_SIGMAS * sigma, tenth)
                 series.low_frames = before + 1 if low else 0
         if self.spike is not None:
             if all(self.series[m].low_frames >= limits.CLOSE_FRAMES for m in self._joined):
@@ -300,7 +306,7 @@ class Detector:
                 if at >= end or at <= spike.onset or new_normal:
                     series.history.add(at, value)
             series.held.clear()
-            series.total, series.zero_at, series.low_frames = 0.0, None, 0
+            series.total, series.zero_at, series.low_frames, series.most = 0.0, None, 0, 0.0
         closed = Closed(self._measure, spike.onset, self._peak[0], end, self._peak[1], self._baseline())
         self.spike = None
         self._joined.clear()

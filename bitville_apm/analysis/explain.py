@@ -169,7 +169,8 @@ def _scored(evidence: Evidence, kind: Kind, measure: Measure) -> tuple[Whole, li
             dimensions = [d for d in LOAD if d != "statement" or local]
             whole = Whole.of(host.consumed(spike), host.consumed(base), spike, base)
             found, whole = score.values(spike, base, whole, dimensions, False, host.PARTS)
-            found = rules.followed([*found, *rules.unseen(evidence, whole)], evidence, whole)
+            found = rules.with_database([*found, *rules.unseen(evidence, whole)], evidence, whole)
+            found = rules.followed(found, evidence, whole)
         return whole, found
     if measure == "db":
         now, before = (host.parts(s, ("wait",) if "wait" in s.sums else ("statement",), True) for s in (spike, base))

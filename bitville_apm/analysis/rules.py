@@ -12,6 +12,7 @@ from bitville_apm.analysis import host, score
 from bitville_apm.analysis.loads import DATABASES, average, called, is_database, number
 from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.score import Scored, Whole
+from bitville_apm.analysis.tables import Stretch
 from bitville_apm.cells import OTHER
 
 SERVING = (
@@ -23,6 +24,9 @@ SERVING = (
 
 
 _HALF = 0.5
+
+ASKING = ("client", "agent")
+"""Who asks, whatever for."""
 
 UNSEEN = "processes that the agent cannot see"
 """The value of `host` that CPU time of nobody is told under."""
@@ -133,6 +137,39 @@ def unseen(evidence: Evidence, whole: Whole) -> list[Scored]:
     a, f = host.mean(now, evidence.spike.lengths), host.mean(before, evidence.base.lengths)
     spread = host.deviation(before)
     return [score.judged("host", UNSEEN, a, f, spread, evidence.spike, evidence.base, whole)] if a > f else []
+
+
+def with_database(found: Sequence[Scored], evidence: Evidence, whole: Whole) -> list[Scored]:
+    """Clients and user agents, charged also with what a database on this host ran for them.
+
+    Of its processes' rise each has as much as of the time that all requests waited for statements: a robot that reads
+    page after page costs PHP little and the database much, and no single statement of it is much.
+    """
+    spike, base = evidence.spike, evidence.base
+    waited = [s.sums["endpoint"].sql_us if "endpoint" in s.sums else 0.0 for s in (spike, base)]
+    ran = [_database(s) for s in (spike, base)]
+    if not waited[0] or ran[0] <= ran[1]:
+        return list(found)
+    charged = []
+    for scored in found:
+        if scored.dimension in ASKING:
+            rows = [s.row(scored.dimension, scored.value) for s in (spike, base)]
+            now, before = (
+                one * min(1.0, row.sql_us / all_of_it) if all_of_it else 0.0
+                for one, row, all_of_it in zip(ran, rows, waited, strict=True)
+            )
+            spread = host.deviation(rows[1].consumed or [0.0] * len(base.at))
+            scored = score.judged(
+                scored.dimension, scored.value, scored.level + now, scored.baseline + before, spread, spike, base, whole
+            )
+        charged.append(scored)
+    return sorted(charged, key=lambda s: (-s.score, s.dimension, s.value))
+
+
+def _database(found: Stretch) -> float:
+    """What the processes of databases consumed, load units."""
+    rows = found.rows.get("process", {}).items()
+    return sum(host.mean(row.consumed, found.lengths) for value, row in rows if is_database(value))
 
 
 def crowded_out(evidence: Evidence) -> bool:

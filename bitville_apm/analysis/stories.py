@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import attrs
 
 from bitville_apm import limits
+from bitville_apm.analysis import rules
 from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.score import Scored
 from bitville_apm.analysis.tables import Stretch
@@ -80,8 +81,10 @@ def shared(story: Story, others: Sequence[Story], evidence: Sequence[Evidence], 
 
 def _risen(a: Scored, b: Scored, evidence: Evidence) -> float:
     """What the link of two values rose by, task-seconds a second; 0 without one."""
-    if (b.dimension, a.dimension) in _LINKED:
+    if (b.dimension, a.dimension) in _LINKED or b.dimension in rules.ASKING:
         a, b = b, a
+    if a.dimension in rules.ASKING and b.dimension == "statement":
+        return _asked_for(a, b, evidence)
     key = (a.dimension, a.value, b.dimension, b.value)
     if (a.dimension, b.dimension) not in _LINKED or b.dimension in ("statement", "blocker"):
         return 0.0
@@ -91,6 +94,17 @@ def _risen(a: Scored, b: Scored, evidence: Evidence) -> float:
     row = spike.row(b.dimension, b.value)
     part = min(1.0, (row.cpu_us / 1e6 + row.blocked_s) / row.task_s) if row.task_s > 0 else 1.0
     return max(0.0, spike.rate(now[2]) * part - base.rate(before[2]))
+
+
+def _asked_for(client: Scored, statement: Scored, evidence: Evidence) -> float:
+    """What a client has of a statement's rise: no link says, so as much as of all waiting for statements."""
+    spike, base = evidence.spike, evidence.base
+    mine = spike.rate(spike.row(client.dimension, client.value).sql_us) - base.rate(
+        base.row(client.dimension, client.value).sql_us
+    )
+    whole = [s.sums["endpoint"].sql_us if "endpoint" in s.sums else 0.0 for s in (spike, base)]
+    more = spike.rate(whole[0]) - base.rate(whole[1])
+    return statement.rise * min(1.0, max(0.0, mine / more)) if more > 0 else 0.0
 
 
 def joined(a: Scored, b: Scored, evidence: Sequence[Evidence]) -> bool:

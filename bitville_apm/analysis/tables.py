@@ -241,6 +241,7 @@ def _sum(whole: Row, dimension: str, column: Mapping[str, list[Any]], window: in
     whole.blocked_s += blocked_s
     whole.waiting_s += waiting_s
     whole.wall_us += wall_s * 1e6
+    whole.sql_us += sql_s * 1e6
     whole.consumed[window] += (cpu_s / crowd + blocked_s) / length
     looked = cpu_s + queue_s + blocked_s + waiting_s
     whole.flight[window] += flight(dimension, looked, wall_s, sql_s) / length

@@ -56,6 +56,20 @@ def test_a_rise_opens_one_spike_and_its_end_closes_it() -> None:
     assert closed.level > 15 > 5 > closed.baseline
 
 
+def test_what_a_spike_leaves_behind_does_not_swallow_the_next() -> None:
+    """ADV-02: a host a little busier than before, by too little for a spike, is one whose spike is over."""
+    quiet = noisy(4, 0.6, 0.1)
+
+    def level(second: int) -> float:
+        busy = 25.0 if 1200 <= second < 1260 or 1400 <= second < 1460 else 1.0 if second >= 1260 else 0.0
+        return quiet(second) + busy
+
+    found = fed(Detector(), frames(level, 1800, cores=2))
+    assert [type(one) for one in found] == [Opened, Closed, Opened, Closed]
+    assert found[1].end <= BEGIN + 1290
+    assert BEGIN + 1395 <= found[2].at <= BEGIN + 1405
+
+
 def test_a_quiet_day_with_a_rhythm_opens_nothing() -> None:
     """ADV-02: a day's rhythm and its noise are no spike."""
     rng = random.Random(2)
