@@ -83,6 +83,9 @@ def encoded(window: Window, said: Said, before: Kept) -> tuple[bytes, Kept]:
 
 def frame(window: Window, said: Said, kept: Mapping[str, Sequence[str]], links: int) -> Frame:
     """The frame that keeps these values, and up to so many links between them."""
+    linked = {dimension: set(values) for dimension, values in kept.items()}
+    if said.late:
+        linked.pop("endpoint", None)  # whose functions come late: itself it is in the window's first frame
     return Frame(
         id=said.id,
         at=window.at,
@@ -96,7 +99,7 @@ def frame(window: Window, said: Said, kept: Mapping[str, Sequence[str]], links: 
         cells={dimension: _cells(dimension, table, kept[dimension]) for dimension, table in window.tables.items()},
         links=[
             (*key, link.requests, link.executions, round(link.task_us / 1e6, 6))
-            for key, link in window.links.heaviest({d: set(v) for d, v in kept.items()}, links)
+            for key, link in window.links.heaviest(linked, links)
         ],
         lost=dict(window.lost),
     )

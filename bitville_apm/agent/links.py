@@ -84,10 +84,13 @@ class Links:
         self._link(self._group(a, value_a, b), value_b).add(requests, executions, task_us)
 
     def heaviest(self, kept: dict[str, set[str]], most: int) -> list[tuple[Key, Link]]:
-        """Up to `most` of those whose both values a frame keeps; the share among links of their kind decides."""
+        """Up to `most` of those whose both values a frame keeps; the share among links of their kind decides.
+
+        Of a dimension that is not in `kept` any value will do.
+        """
         found = [
             (key, link) for key, link in self._all()
-            if key[1] in kept.get(key[0], ()) and key[3] in kept.get(key[2], ())
+            if (key[0] not in kept or key[1] in kept[key[0]]) and (key[2] not in kept or key[3] in kept[key[2]])
         ]  # fmt: skip
         return _by_share(found)[:most]
 

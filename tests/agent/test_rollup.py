@@ -385,6 +385,8 @@ def test_a_request_of_several_windows() -> None:
                 functions_by_window[frame.at] += c.cpu_us
                 assert frame.late == (frame.at != T + 20)
     assert by_window == functions_by_window == {T: 4_000_000, T + 10: 4_000_000, T + 20: 2_050_000}
+    linked = [(frame.at, link[3]) for frame in found for link in frame.links if link[0] == "endpoint"]
+    assert sorted(linked) == [(at, name) for at in (T, T + 10, T + 20) for name in "fg"], "whose functions, also late"
     sums = totals(found)
     for dimension in ("endpoint", "client", "request"):
         assert sums[dimension].cpu_us == 10_050_000
