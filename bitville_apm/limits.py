@@ -683,6 +683,8 @@ VICTIM_REQUESTS = 3
 """Endpoints slower than this, and as many of them, with requests enough to say so."""
 CHANGES = 10
 """New releases, statements, clients and processes that a report names."""
+LONE_REQUEST = 0.5
+"""The part of a spike through which one request has to be in flight to be the one that runs what nobody finished."""
 MECHANISM_DOMINANT = 0.5
 """The share of its rise from which one factor names a mechanism."""
 SPLIT_PARTS = 12

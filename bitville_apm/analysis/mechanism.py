@@ -138,6 +138,33 @@ def repeats(evidence: Sequence[Evidence], dimension: str, value: str) -> tuple[f
     return sums[1] / sums[0] if sums[0] else 0.0, sums[3] / sums[2] if sums[2] else 0.0
 
 
+def lone_request(evidence: Sequence[Evidence], statement: str) -> tuple[str, str | None] | None:
+    """The one request that runs a statement nobody has finished, and its endpoint, as far as looks tell.
+
+    What a statement takes is told by PHP when the request ends. Where none that ran it did, and only one request has
+    waited through most of the spike as none did before, it is that one's.
+    """
+    if any(executed(one.spike.row("statement", statement)) > 1 for one in evidence):
+        return None
+    found: list[tuple[str, Evidence]] = []
+    for one in evidence:
+        for value, row in one.spike.rows.get("request", {}).items():
+            if not value.startswith("~") and host.mean(row.flight, one.spike.lengths) >= limits.LONE_REQUEST:
+                found.append((value, one))
+    if len(found) != 1:
+        return None
+    value, one = found[0]
+    risen = [
+        name for name, row in one.spike.rows.get("endpoint", {}).items()
+        if host.mean(row.flight, one.spike.lengths) - _usual_flight(one.base, name) >= limits.LONE_REQUEST
+    ]  # fmt: skip
+    return value, risen[0] if len(risen) == 1 else None
+
+
+def _usual_flight(base: Stretch, endpoint: str) -> float:
+    return host.mean(base.row("endpoint", endpoint).flight or [0.0] * len(base.at), base.lengths)
+
+
 def mostly_of(evidence: Sequence[Evidence], dimension: str, value: str) -> tuple[str | None, float]:
     """The endpoint that ran a value most of the times that it ran more often, and its part of them (0..1)."""
     more: dict[str, float] = {}

@@ -13,6 +13,7 @@ from bitville_apm.records import Frame
 from tests.analysis.made import BEGIN, before, during, load, use
 
 ONSET, END = BEGIN - 1, BEGIN + 60
+ID = "5b0c6f0e-9a53-4c6e-8c52-0d6c4b1f2a77"
 SHOP = {"GET /": use(100, 0.02), "GET /search": use(50, 0.02), "GET /cart": use(40, 0.03)}
 """Ten seconds of it: 0.42 CPUs."""
 
@@ -189,6 +190,35 @@ def test_crawler() -> None:
     assert [(c.dimension, c.value) for c in report.changes] == [("client", "203.0.113.0/24")]
 
 
+def test_crawler_whose_pages_cost_the_database() -> None:
+    """A client that costs PHP little is charged with what a database on this host ran for it, of many statements."""
+    selects = [f"SELECT {n} FROM page" for n in range(12)]
+
+    def tables(visits: float, read: float) -> dict[str, Any]:
+        ours = {"requests": visits, "cpu_us": visits * 1e4, "sql_us": visits * 5e4, "wall_us": visits * 7e4}
+        theirs = {"requests": read, "cpu_us": read * 1e4, "sql_us": read * 5e4, "wall_us": read * 7e4}
+        every = visits + read
+        each = {
+            "requests": every / 12,
+            "executions": every / 12,
+            "sql_us": every * 5e4 / 12,
+            "cpu_us": every * 4e4 / 12,
+        }
+        page = {"requests": every / 12, "cpu_us": every * 1e4 / 12, "sql_us": every * 5e4 / 12, "wall_us": 1e5}
+        return {
+            "client": {"192.0.2.0/24": ours} | ({"198.51.100.0/24": theirs} if read else {}),
+            "endpoint": {f"GET /page/{n}": page for n in range(12)},
+            "statement": dict.fromkeys(selects, each),
+            "process": {"postgres (short-lived)": {"cpu_us": every * 4e4}},
+        }
+
+    usual = before(tables=tables(60, 0), tasks=0.3, load=load(0.3))
+    report = explained(during(tables=tables(60, 600), tasks=4.0, load=load(3.3)), usual)
+    assert first(report) == ("client", "198.51.100.0/24", "crawler")
+    assert report.causes[0].share > 0.9
+    assert len(report.causes) == 1, "its statements are its own load, seen once more"
+
+
 def test_swap_storm() -> None:
     """Memory is short: that comes first, and what grew most after it."""
     usual = before(tables={"endpoint": SHOP}, tasks=0.4, load=load(0.42, psi={"memory": {"some": 0, "full": 0}}))
@@ -253,6 +283,26 @@ def test_killer_request() -> None:
     report = explained(during(tables=tables, tasks=3.2, load=load(3.2)), usual)
     assert first(report) == ("request", "0a1b", "killer request")
     assert "GET /report" in report.verdict
+
+
+def test_killer_request_whose_statement_runs() -> None:
+    """A statement that nobody has finished and one request waits for all the time: that request, with its endpoint."""
+    shop = {"endpoint": SHOP | {"GET /report": use(0, 0)}}
+    usual = before(tables=shop, tasks=0.5, load=load(0.5))
+    one = {"waiting_s": 9.9}
+    during_it = {
+        "endpoint": SHOP | {"GET /report": one},
+        "request": {ID: one},
+        "statement": {"SELECT all": {"cpu_us": 3e7}},
+        "process": {"postgres": {"cpu_us": 3e7}},
+    }
+    report = explained(during(tables=during_it, tasks=3.5, load=load(3.5)), usual)
+    assert first(report) == ("request", ID, "killer request")
+    assert [(step.dimension, step.value) for step in report.causes[0].story] == [
+        ("endpoint", "GET /report"), ("request", ID), ("statement", "SELECT all"),
+    ]  # fmt: skip
+    two = during_it | {"request": {ID: one, ID[::-1]: one}}
+    assert first(explained(during(tables=two, tasks=3.5, load=load(3.5)), usual))[0] == "statement", "whose is it?"
 
 
 def test_n_plus_one() -> None:
