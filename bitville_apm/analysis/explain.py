@@ -23,6 +23,7 @@ from bitville_apm.analysis import host, mechanism, rules, score, stories, tables
 from bitville_apm.analysis.loads import is_database
 from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.report import Cause, Factor, Measure, Mechanism, Report, Step
+from bitville_apm.analysis.rises import UNITS, measured, risen
 from bitville_apm.analysis.score import Scored, Whole
 from bitville_apm.analysis.words import Kind
 from bitville_apm.cells import OTHER
@@ -31,8 +32,6 @@ from bitville_apm.records import Frame
 LOAD = ("endpoint", "function", "client", "agent", "release", "request", "process", "statement")
 WAITING = ("endpoint", "function", "client", "agent", "request", "statement", "external", "blocker")
 DATABASE = ("statement", "blocker")
-
-UNITS: dict[Measure, str] = {"tasks": "tasks", "db": "active database sessions", "in_flight": "requests in flight"}
 
 
 def explain(
@@ -56,51 +55,6 @@ def gathered(spike: Sequence[Frame], baseline: Sequence[Frame]) -> Evidence:
     """Both windows added up: of the baseline only what the spike's values need."""
     spiked = tables.stretch(spike)
     return Evidence(spiked, tables.stretch(baseline, score.candidates(spiked)))
-
-
-@attrs.frozen
-class Rises:
-    """What rose, load units: tasks, working database sessions, sessions that wait for locks, requests in flight."""
-
-    tasks: float
-    db: float
-    locks: float
-    in_flight: float
-    sessions: float
-
-
-def risen(evidence: Evidence, onset: float, end: float | None) -> Rises:
-    """By how much each measure rose. What a baseline has of other spikes does not pull its median."""
-    spike, base = evidence.spike, evidence.base
-
-    def series(measure: str) -> float:
-        values = spike.seconds.get(measure, [])
-        inside = [v for t, v in values if t > onset and (end is None or t < end)] or [v for _, v in values]
-        before = sorted(v for _, v in base.seconds.get(measure, []))
-        if not inside:
-            return 0.0
-        # What floods in when a lock is released lasts for seconds, and is not what the minutes before were about.
-        return sorted(inside)[len(inside) // 2] - (before[len(before) // 2] if before else 0.0)
-
-    working = host.mean(host.sessions(spike), spike.lengths) - host.mean(host.sessions(base), base.lengths)
-    tasks = series("tasks")
-    if "tasks" not in spike.seconds:
-        tasks = host.mean(host.consumed(spike), spike.lengths) - host.mean(host.consumed(base), base.lengths)
-    flying = series("in_flight")
-    if "in_flight" not in spike.seconds:
-        flying = host.mean(host.in_flight(spike), spike.lengths) - host.mean(host.in_flight(base), base.lengths)
-    return Rises(tasks, working, rules.locks_rise(evidence), flying, series("db"))
-
-
-def measured(rises: Rises) -> tuple[Kind, Measure]:
-    """Whether it is load or waiting, and of which measure."""
-    if max(rises.tasks, rises.db) >= max(limits.LOAD_LEAST, limits.LOAD_OF_FLIGHT * rises.in_flight):
-        return "load", "tasks" if rises.tasks >= max(limits.LOAD_LEAST, rises.db / 2) else "db"
-    if rises.in_flight >= limits.LOAD_LEAST:
-        return "waiting", "in_flight"
-    if max(rises.sessions, rises.locks) >= limits.LOAD_LEAST:
-        return "waiting", "db"
-    return "none", "tasks"
 
 
 def explained(

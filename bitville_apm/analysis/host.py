@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from bitville_apm import limits
 from bitville_apm.analysis.loads import average, number
-from bitville_apm.analysis.tables import Row, Stretch
+from bitville_apm.analysis.stretch import Row, Stretch
 
 PARTS = ("endpoint", "process")
 """The dimensions that divide a host's tasks among them."""

@@ -19,7 +19,7 @@ from bitville_apm import limits
 from bitville_apm.analysis import host
 from bitville_apm.analysis.report import Factor
 from bitville_apm.analysis.score import Scored
-from bitville_apm.analysis.tables import Row, Stretch
+from bitville_apm.analysis.stretch import Row, Stretch
 
 _TINY = 1e-9
 

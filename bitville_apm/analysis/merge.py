@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from bitville_apm import limits
 from bitville_apm.analysis import causes as naming
 from bitville_apm.analysis import words
-from bitville_apm.analysis.explain import UNITS, explained, gathered
+from bitville_apm.analysis.explain import explained, gathered
 from bitville_apm.analysis.report import Cause, Change, Factor, Measure, Mechanism, Quality, Report, Step, Victim, Waits
+from bitville_apm.analysis.rises import UNITS
 from bitville_apm.analysis.stories import CHAIN
 from bitville_apm.records import Frame
 

@@ -12,7 +12,7 @@ from bitville_apm.analysis import host, score
 from bitville_apm.analysis.loads import DATABASES, average, called, is_database, number
 from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.score import Scored, Whole
-from bitville_apm.analysis.tables import Stretch
+from bitville_apm.analysis.stretch import Stretch
 from bitville_apm.cells import OTHER
 
 SERVING = (

@@ -17,7 +17,7 @@ import attrs
 
 from bitville_apm import limits
 from bitville_apm.analysis import host
-from bitville_apm.analysis.tables import Stretch
+from bitville_apm.analysis.stretch import Stretch
 from bitville_apm.cells import OTHER
 
 TIES = {"blocker": 0.05, "request": 0.04, "statement": 0.02, "client": 0.015, "function": 0.01}

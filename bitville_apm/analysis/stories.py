@@ -10,7 +10,7 @@ from bitville_apm import limits
 from bitville_apm.analysis import rules
 from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.score import Scored
-from bitville_apm.analysis.tables import Stretch
+from bitville_apm.analysis.stretch import Stretch
 
 CHAIN = (
     "memory", "pool", "client", "agent", "release", "process", "endpoint", "request", "function", "external",

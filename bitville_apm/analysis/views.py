@@ -9,7 +9,7 @@ from bitville_apm.analysis import host, rules
 from bitville_apm.analysis.loads import average, is_database
 from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.report import Change, Part, Quality, Split, Victim, Waits
-from bitville_apm.analysis.tables import Row
+from bitville_apm.analysis.stretch import Row
 from bitville_apm.cells import OTHER
 
 

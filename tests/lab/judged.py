@@ -21,7 +21,7 @@ from bitville_apm.analysis.explain import gathered
 from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.merge import explain_hosts
 from bitville_apm.analysis.report import Report
-from bitville_apm.analysis.tables import Row
+from bitville_apm.analysis.stretch import Row
 from bitville_apm.analysis.windows import chosen
 from bitville_apm.cells import OTHER
 from bitville_apm.records import Cells, Frame
