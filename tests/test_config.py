@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bitville_apm import config
-from bitville_apm.config import read_agent, read_collector
-from bitville_apm.ini import ConfigError
+from bitville_apm.agent.config import read_agent
+from bitville_apm.collector.config import read_collector
+from bitville_apm.ini import Address, ConfigError
 
 
 def written(text: str, mode: int = 0o640) -> Path:
@@ -138,7 +138,7 @@ def test_a_collector_reachable_from_outside_needs_tls() -> None:
     insecure = "[collector]\nlisten = 0.0.0.0:8443\ninsecure = yes\n"
     assert read_collector(written(insecure), {}).collector.insecure
     tls = "[collector]\nlisten = [::]:8443\ncertificate = /c\nprivate_key = /k\n"
-    assert read_collector(written(tls), {}).collector.listen == config.Address("::", 8443)
+    assert read_collector(written(tls), {}).collector.listen == Address("::", 8443)
     with pytest.raises(ConfigError, match="belong together"):
         read_collector(written("[collector]\ncertificate = /c\n"), {})
 

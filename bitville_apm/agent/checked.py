@@ -12,11 +12,11 @@ from pathlib import Path
 
 import msgspec
 
+from bitville_apm.agent.config import AgentConfig
 from bitville_apm.agent.handover import Holds
 from bitville_apm.agent.inherited import Lent, unclaimed
 from bitville_apm.agent.lifecycle import HELD
 from bitville_apm.agent.socketfile import CannotListen, SocketFile, lock
-from bitville_apm.config import AgentConfig
 from bitville_apm.ini import Address
 
 

@@ -31,8 +31,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bitville_apm import fastcgi, limits
+from bitville_apm.agent.config import FpmStatus
 from bitville_apm.agent.repeated import Repeated
-from bitville_apm.config import FpmStatus
 from bitville_apm.interfaces import IRollup, ISource
 
 _log = Logger()

@@ -22,6 +22,7 @@ from twisted.web.iweb import IPolicyForHTTPS
 from bitville_apm import clock, limits
 from bitville_apm.agent import handover
 from bitville_apm.agent.checked import check
+from bitville_apm.agent.config import AgentConfig, PhpSection, read_agent
 from bitville_apm.agent.control import CONTROL, Control
 from bitville_apm.agent.daemon import AgentService
 from bitville_apm.agent.datagrams import Datagrams
@@ -48,7 +49,6 @@ from bitville_apm.agent.spool import Spool
 from bitville_apm.agent.transmitter import Transmitter, trust
 from bitville_apm.agent.vitals import Vitals
 from bitville_apm.agent.worker import Worker
-from bitville_apm.config import AgentConfig, PhpSection, read_agent
 from bitville_apm.http import LimitedSite
 from bitville_apm.ini import ConfigError
 from bitville_apm.interfaces import ISource

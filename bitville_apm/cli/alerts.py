@@ -14,8 +14,8 @@ from bitville_apm.analysis.report import Quality, Report
 from bitville_apm.cli import inis, keyring
 from bitville_apm.clock import WallClock
 from bitville_apm.collector.alerts import Alerts, reason_of
+from bitville_apm.collector.config import CollectorConfig
 from bitville_apm.collector.message import Message
-from bitville_apm.config import CollectorConfig
 from bitville_apm.ini import ConfigError
 from bitville_apm.store.interface import Spike
 

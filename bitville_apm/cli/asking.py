@@ -24,7 +24,7 @@ import msgspec
 from bitville_apm import ini, limits
 from bitville_apm.cli import inis, keyring
 from bitville_apm.collector.auth import digest
-from bitville_apm.config import CollectorConfig
+from bitville_apm.collector.config import CollectorConfig
 from bitville_apm.ini import ConfigError
 
 

@@ -6,8 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
-from bitville_apm import config
-from bitville_apm.config import AgentConfig, CollectorConfig
+from bitville_apm.agent.config import AgentConfig, read_agent
+from bitville_apm.collector.config import CollectorConfig, read_collector
 
 ETC = Path("/etc/bitville-apm")
 
@@ -21,12 +21,12 @@ def add_options(parser: argparse.ArgumentParser, file: str) -> None:
 
 def agent(given: argparse.Namespace) -> AgentConfig:
     """The agent's configuration as the daemon would read it. Raises `ConfigError`."""
-    return config.read_agent(_path(given, "agent.ini"), os.environ)
+    return read_agent(_path(given, "agent.ini"), os.environ)
 
 
 def collector(given: argparse.Namespace) -> CollectorConfig:
     """The collector's, likewise."""
-    return config.read_collector(_path(given, "collector.ini"), os.environ)
+    return read_collector(_path(given, "collector.ini"), os.environ)
 
 
 def _path(given: argparse.Namespace, file: str) -> Path | None:

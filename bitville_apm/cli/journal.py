@@ -18,11 +18,11 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from bitville_apm import limits
 from bitville_apm.agent import quarantine, survey
+from bitville_apm.agent.config import AgentConfig
 from bitville_apm.agent.segment import Record
 from bitville_apm.agent.survey import Survey
 from bitville_apm.agent.transmitter import Delivered, Failed, Transmitter, trust
 from bitville_apm.cli import inis, keyring
-from bitville_apm.config import AgentConfig
 from bitville_apm.ini import ConfigError
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from bitville_apm.config import CollectorConfig
+from bitville_apm.collector.config import CollectorConfig
 from bitville_apm.ini import ConfigError
 from bitville_apm.store.sqlite import Main
 

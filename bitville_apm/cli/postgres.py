@@ -11,8 +11,8 @@ import time
 from typing import Any
 
 from bitville_apm import limits
+from bitville_apm.agent.config import PostgresSection
 from bitville_apm.cli import inis
-from bitville_apm.config import PostgresSection
 
 SETUP = """\
 -- For a superuser, once a server, in the database that the dsn in agent.ini names:

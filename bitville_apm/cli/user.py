@@ -13,7 +13,7 @@ from bitville_apm import limits
 from bitville_apm.cli import inis, keyring
 from bitville_apm.cli.key import project
 from bitville_apm.collector import auth, passwords
-from bitville_apm.config import CollectorConfig
+from bitville_apm.collector.config import CollectorConfig
 from bitville_apm.store.sqlite import Main
 
 

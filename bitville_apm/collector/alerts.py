@@ -19,8 +19,8 @@ from twisted.python.threadpool import ThreadPool
 from bitville_apm import limits
 from bitville_apm.analysis.report import Report
 from bitville_apm.collector.channels import Channel, Command, Mail, NotSent, Webhook, policy_of
+from bitville_apm.collector.config import AlertsSection
 from bitville_apm.collector.message import Event, Message
-from bitville_apm.config import AlertsSection
 from bitville_apm.rates import Rates
 from bitville_apm.store.interface import Spike
 

@@ -27,13 +27,13 @@ from bitville_apm.collector.alerts import Alerts
 from bitville_apm.collector.app import App
 from bitville_apm.collector.auth import Auth
 from bitville_apm.collector.cleanup import Cleanup
+from bitville_apm.collector.config import CollectorConfig, CollectorSection, read_collector
 from bitville_apm.collector.datagrams import Datagrams
 from bitville_apm.collector.explainer import Explainer
 from bitville_apm.collector.first import ensure_local_key, ensure_way_in
 from bitville_apm.collector.gate import Gate
 from bitville_apm.collector.ingest import Ingest
 from bitville_apm.collector.spikes import Spikes
-from bitville_apm.config import CollectorConfig, CollectorSection, read_collector
 from bitville_apm.http import LimitedSite
 from bitville_apm.ini import ConfigError
 from bitville_apm.peers import Peers

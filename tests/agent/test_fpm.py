@@ -17,9 +17,9 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from bitville_apm import limits
+from bitville_apm.agent.config import FpmStatus, read_agent
 from bitville_apm.agent.fpm import FpmSource, Page, Pool
 from bitville_apm.agent.load import Load
-from bitville_apm.config import FpmStatus, read_agent
 from bitville_apm.ini import ConfigError
 from tests.agent.rig import Agent, Collector, running, wait_until
 from tests.agent.source_rig import passing

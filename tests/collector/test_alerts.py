@@ -29,8 +29,8 @@ from zope.interface import implementer
 from bitville_apm import limits
 from bitville_apm.collector.alerts import Alerts
 from bitville_apm.collector.channels import Command, Mail, NotSent, Webhook, policy_of
+from bitville_apm.collector.config import AlertsSection, read_collector
 from bitville_apm.collector.message import Message
-from bitville_apm.config import AlertsSection, read_collector
 from bitville_apm.ini import Address, ConfigError
 from bitville_apm.rates import Rates
 from tests.agent.certificate import certified

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bitville_apm import config
+from bitville_apm.agent.config import read_agent
+from bitville_apm.collector.config import read_collector
 from bitville_apm.demo.place import HOME_BYTES, Place, PlaceError, default_state
 
 
@@ -54,13 +55,13 @@ def test_a_name_that_is_taken_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_the_settings_are_accepted(tmp_path: Path) -> None:
-    """DAEMON-16: agent.ini and collector.ini are read by config.py, meet each other, and are not for everybody."""
+    """DAEMON-16: agent.ini and collector.ini are read, meet each other, and are not for everybody."""
     with Place.taken(tmp_path / "d", {}) as place:
         place.write_settings(8500, 9300, workers=8)
         for ini in (place.agent_ini, place.collector_ini, place.profiling_ini):
             assert ini.stat().st_mode & 0o777 == 0o640
-        agent = config.read_agent(place.agent_ini, {})
-        collector = config.read_collector(place.collector_ini, {})
+        agent = read_agent(place.agent_ini, {})
+        collector = read_collector(place.collector_ini, {})
         assert agent.collector.url == f"http://{collector.collector.listen}"
         assert agent.collector.key_file.parent == collector.collector.data
         assert agent.php[0].socket.parent == agent.agent.heartbeat.parent

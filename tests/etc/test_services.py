@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import bitville_apm
-from bitville_apm import config
+from bitville_apm.agent.config import PhpSection
 from bitville_apm.agent.inherited import same_place
 from tests.tools import require
 
@@ -62,7 +62,7 @@ def test_the_socket_is_the_one_that_the_agent_looks_for() -> None:
     """DAEMON-07, DAEMON-13: the socket unit's path, group and mode are the defaults of agent.ini."""
     unit = configparser.RawConfigParser()
     unit.read(ETC / UNITS[2])
-    php = config.PhpSection("php")
+    php = PhpSection("php")
     told = unit["Socket"]
     assert same_place(Path(told["ListenStream"]), php.socket)
     assert (told["SocketGroup"], int(told["SocketMode"], 8)) == (php.group, php.mode)

@@ -12,7 +12,8 @@ import attrs
 import pytest
 
 import bitville_apm
-from bitville_apm import config
+from bitville_apm.agent.config import AgentConfig, read_agent
+from bitville_apm.collector.config import CollectorConfig, read_collector
 from tests.tools import require
 
 ETC = Path(bitville_apm.__file__).parent.parent / "etc"
@@ -30,7 +31,7 @@ def uncommented(name: str, directory: Path) -> Path:
 
 
 def sections(whole: type[object]) -> dict[str, set[str]]:
-    """Section -> its keys, as the classes of config.py have them."""
+    """Section -> its keys, as the classes of the two config.py have them."""
     found = {}
     for field in attrs.fields(attrs.resolve_types(whole)):
         inner = next((t for t in (field.type, *typing.get_args(field.type)) if attrs.has(t)), None)
@@ -39,11 +40,9 @@ def sections(whole: type[object]) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("name", "whole"), [("agent.ini", config.AgentConfig), ("collector.ini", config.CollectorConfig)]
-)
+@pytest.mark.parametrize(("name", "whole"), [("agent.ini", AgentConfig), ("collector.ini", CollectorConfig)])
 def test_a_template_has_every_setting(name: str, whole: type[object], tmp_path: Path) -> None:
-    """CFG-06, DAEMON-16: nothing that config.py reads is missing from the template, and nothing is unknown."""
+    """CFG-06, DAEMON-16: nothing that is read is missing from the template, and nothing is unknown."""
     parser = configparser.ConfigParser(interpolation=None, default_section="", delimiters=("=",))
     parser.read(uncommented(name, tmp_path))
     assert {section: set(parser[section]) for section in parser.sections()} == sections(whole)
@@ -51,19 +50,19 @@ def test_a_template_has_every_setting(name: str, whole: type[object], tmp_path: 
 
 def test_the_agent_template_shows_the_defaults(tmp_path: Path) -> None:
     """CFG-06: agent.ini with every setting switched on is the same as none, but for the host's example name."""
-    defaults = config.read_agent(None, {})
-    told = config.read_agent(uncommented("agent.ini", tmp_path), {})
+    defaults = read_agent(None, {})
+    told = read_agent(uncommented("agent.ini", tmp_path), {})
     assert told.agent.host == "web1"
     assert attrs.evolve(told, agent=attrs.evolve(told.agent, host=defaults.agent.host)) == defaults
     as_shipped = tmp_path / "shipped.ini"
     as_shipped.touch(mode=0o640)
     as_shipped.write_text((ETC / "agent.ini").read_text())
-    assert config.read_agent(as_shipped, {}) == defaults
+    assert read_agent(as_shipped, {}) == defaults
 
 
 def test_the_collector_template_shows_the_defaults(tmp_path: Path) -> None:
     """CFG-06: collector.ini with every setting switched on is the same as none."""
-    assert config.read_collector(uncommented("collector.ini", tmp_path), {}) == config.read_collector(None, {})
+    assert read_collector(uncommented("collector.ini", tmp_path), {}) == read_collector(None, {})
 
 
 @pytest.mark.parametrize("name", ["agent.ini", "collector.ini", "profiling.ini"])

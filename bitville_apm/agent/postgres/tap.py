@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from bitville_apm.agent.config import AgentConfig
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.postgres.source import Databases, PostgresSource
 from bitville_apm.agent.worker import Worker
-from bitville_apm.config import AgentConfig
 from bitville_apm.interfaces import ISource
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bitville_apm.config import PostgresSection, read_agent
+from bitville_apm.agent.config import PostgresSection, read_agent
 from bitville_apm.ini import ConfigError
 
 DSN = "host=/var/run/postgresql dbname=shop user=bitville"
