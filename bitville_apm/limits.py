@@ -701,13 +701,45 @@ BASELINE_OTHER_S = 600.0
 BASELINE_AFTER_S = 30.0
 """After another spike its queue is still being worked off."""
 
-# --- Slow drifts (analysis/baseline.py) -------------------------------------------------------------------
+# --- Slow drifts (analysis/baseline.py, collector/nightly.py) ----------------------------------------------
 DRIFT_REQUESTS = 50
-DRIFT_DAYS = 3
-"""A day with fewer requests says nothing about their cost, and fewer days nothing about what is usual."""
+DRIFT_DAYS = 5
+"""A day with fewer calls says nothing about their cost, and fewer days before it nothing about what is usual."""
+DRIFT_WINDOW_DAYS = 28
+"""Days that are compared: four of each weekday. A step older than that is what is usual now."""
+DRIFT_RECENT_DAYS = 3
+"""What was not called often for longer than a weekend is not told of any more."""
+DRIFT_FACTOR = 1.3
+"""Less than a third more is within what data and traffic do by themselves."""
+DRIFT_WALL_DAYS = 2
+"""Days that wall time alone has to be longer: one overloaded day makes everything slower."""
 DRIFT_NOISE = 0.05
-"""Costs of the same code differ by a twentieth from day to day even where three days happened to agree."""
-DRIFT_CONFIDENCE = 0.6
+"""Costs of the same code differ by a twentieth from day to day even where some days happened to agree."""
+DRIFT_FEW = 4.0
+"""The median deviation of few days is too small by chance: that of n days is taken for 1 + 4/n times as much."""
+DRIFT_VALUES = 500
+"""Of one dimension and day, the heaviest: as many as hours are kept of."""
+DRIFTS_KEPT = 100
+"""Of one project, the dearest: more are one cause, or a new machine."""
+NIGHTLY_AFTER_S = 600.0
+NIGHTLY_SPREAD_S = 3600
+"""After midnight the day's last frames come in; then each installation begins at a moment of its own in this hour, so
+that those that share a machine or a disk do not begin together."""
+NIGHTLY_START_S = 600.0
+"""A night that was missed is made up for this long after a start: agents first deliver what they kept meanwhile."""
+NIGHTLY_LOOK_S = 60.0
+"""Between two looks whether it is time."""
+NIGHTLY_REST = 4.0
+"""After each question so many times what it took: people's questions find a reader free, four times of five."""
+NIGHTLY_PROJECTS = 200
+"""Projects of one night, those that waited longest first: each is 84 questions, half a minute at a large one."""
+NIGHTLY_AGAIN_S = 3600.0
+NIGHTLY_TRIES = 3
+"""What failed is tried again after an hour, so many times a night in all."""
+DRIFT_CONFIDENCE = 0.7
+DRIFT_CONFIDENCE_DAY = 0.8
+"""How sure it has to be; a single dear day may be chance. Of 1000 values whose days differ by a tenth, and one day in
+ten by four times that, three to six are told wrongly (docs/explain.md)."""
 
 # --- Postgres (wire.md 6, PG-01 to -08) -------------------------------------------------------------------
 PG_LOOK_S = 1.0

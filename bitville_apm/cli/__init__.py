@@ -7,10 +7,24 @@ import sys
 from collections.abc import Sequence
 
 import bitville_apm
-from bitville_apm.cli import agent, alerts, backup, cert, demo, journal, key, php, postgres, spikes, top, user
+from bitville_apm.cli import (
+    agent,
+    alerts,
+    backup,
+    cert,
+    demo,
+    journal,
+    key,
+    php,
+    postgres,
+    regressions,
+    spikes,
+    top,
+    user,
+)
 from bitville_apm.ini import ConfigError
 
-COMMANDS = (demo, top, spikes, alerts, php, postgres, agent, journal, key, user, cert, backup)
+COMMANDS = (demo, top, spikes, regressions, alerts, php, postgres, agent, journal, key, user, cert, backup)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -24,6 +24,7 @@ from bitville_apm.collector.alerts import Alerts
 from bitville_apm.collector.cleanup import Cleanup
 from bitville_apm.collector.ingest import Ingest, caller_of
 from bitville_apm.collector.metrics import measures
+from bitville_apm.collector.nightly import Nightly
 from bitville_apm.collector.spikes import Spikes
 from bitville_apm.http import HttpProblem, answer_problem
 from bitville_apm.interfaces import IAuth
@@ -46,6 +47,7 @@ class App:
     udp: Callable[[], Mapping[str, Any]]
     agents: Agents
     spikes: Spikes
+    nightly: Nightly
     alerts: Alerts
     reactor: Any
     data: Path
@@ -117,6 +119,7 @@ class App:
             },
             "agents_seen": len(self.agents),
             "spikes": self.spikes.state(),
+            "drifts": self.nightly.state(),
             "alerts": self.alerts.state(),
             "disk": disk,
         }

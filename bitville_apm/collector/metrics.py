@@ -26,6 +26,7 @@ def measures(ready: Mapping[str, Any], ingest: Mapping[str, int], rates_refused:
     help_ = "Datagrams or records in them that were not taken"
     yield Measure("bitville_collector_datagram_errors", help_, ready["udp"]["errors"], counter=True)
     yield from _spikes(ready["spikes"])
+    yield from _drifts(ready["drifts"])
     for way, counts in sorted(ready["alerts"]["ways"].items()):
         for name, value in counts.items():
             labels = {"way": way, "outcome": name}
@@ -50,3 +51,19 @@ def _spikes(told: Mapping[str, Any]) -> Iterator[Measure]:
         ("dropped", "Hosts no longer watched for spikes, because there are too many"),
     ):
         yield Measure(f"bitville_collector_spikes_{name}", help_, told[name], counter=True)
+
+
+def _drifts(told: Mapping[str, Any]) -> Iterator[Measure]:
+    """Of what looks for slow drifts every night."""
+    help_ = "Beginning of the newest day whose slow drifts were looked for, unix seconds; 0 before the first night"
+    yield Measure("bitville_collector_drifts_day", help_, told["day"] or 0)
+    for name, help_ in (
+        ("projects", "Projects whose days were compared"),
+        ("values", "Endpoints, functions and statements that were compared"),
+        ("found", "Slow drifts found"),
+        ("left_out", "Slow drifts that were not kept, because their project has too many"),
+        ("capped", "Days of which only the heaviest values were compared"),
+        ("skipped", "Projects that have to wait for the next night, because there are too many"),
+        ("failed", "Projects whose days could not be compared, and that were tried again"),
+    ):
+        yield Measure(f"bitville_collector_drifts_{name}", help_, told[name], counter=True)

@@ -33,6 +33,7 @@ from bitville_apm.collector.explainer import Explainer
 from bitville_apm.collector.first import ensure_local_key, ensure_way_in
 from bitville_apm.collector.gate import Gate
 from bitville_apm.collector.ingest import Ingest
+from bitville_apm.collector.nightly import Nightly, spread_of
 from bitville_apm.collector.spikes import Spikes
 from bitville_apm.http import LimitedSite
 from bitville_apm.ini import ConfigError
@@ -84,6 +85,7 @@ class Collector(service.Service):
     _ingest: Ingest | None = None
     _cleanup: Cleanup | None = None
     _spikes: Spikes | None = None
+    _nightly: Nightly | None = None
     _alerts: Alerts | None = None
     _port: Any = None
     _udp: Any = None
@@ -109,6 +111,7 @@ class Collector(service.Service):
             self._spikes = spikes = Spikes(store, explainer, clock, alerts.tell)
             self._ingest = Ingest(store, auth, agents, clock, rates, spikes.saw)
             self._cleanup = Cleanup(store, clock, self.config.retention.days)
+            self._nightly = nightly = Nightly(store, clock, spread_of(section.data))
             app = App(
                 store,
                 store,
@@ -118,6 +121,7 @@ class Collector(service.Service):
                 self._udp_state,
                 agents,
                 spikes,
+                nightly,
                 alerts,
                 clock,
                 section.data,
@@ -139,6 +143,7 @@ class Collector(service.Service):
             alerts.base_url = self.config.alerts.base_url or base_url
             alerts.start()
             spikes.start()
+            nightly.start()
             url = ensure_way_in(store.main, section.data / "login.url", base_url, now)
         except (StoreError, CannotStart) as error:
             self._give_up(str(error))
@@ -196,6 +201,8 @@ class Collector(service.Service):
             self._cleanup.stop()
         if self._ingest is not None:
             await self._ingest.stop()
+        if self._nightly is not None:
+            await self._nightly.stop()
         if self._spikes is not None:
             await self._spikes.stop()
         if self._alerts is not None:

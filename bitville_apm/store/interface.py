@@ -197,6 +197,22 @@ class Spike(Struct, frozen=True, kw_only=True):
     report: bytes
 
 
+class Drifts(Struct, frozen=True, kw_only=True):
+    """What the last night found of a project's slow drifts.
+
+    `day` is the beginning of the newest day that was compared, `made` when; unix seconds. `days`: so many days there
+    were to compare. `found` is the JSON list of `analysis.baseline.Regression`, the dearest first; `left_out` more of
+    them there were.
+    """
+
+    project: str
+    day: float
+    made: float
+    days: int
+    left_out: int
+    found: bytes
+
+
 class Load(Struct, frozen=True, kw_only=True):
     """What one host ran in a step of time that begins at `at`, unix seconds.
 
@@ -295,6 +311,12 @@ class IStore(Interface):
 
     def spike(projects: Projects, id: str) -> Deferred[Spike | None]:
         """One spike with its report; None when there is none that the caller may see."""
+
+    def keep_drifts(drifts: Drifts) -> Deferred[None]:
+        """Keep what a night found of a project, in the place of what is kept: also of a day that a wrong clock told."""
+
+    def drifts(projects: Projects) -> Deferred[Sequence[Drifts]]:
+        """What the last night found of each project that had one, by name."""
 
     def projects(projects: Projects) -> Deferred[Sequence[str]]:
         """The names of the projects that have anything, of those the caller may see."""

@@ -202,6 +202,17 @@ class Api:
             return answer_markdown(visit.request, report)
         return answer_json(visit.request, report_json(spike, report))
 
+    @app.route("/regressions", methods=["GET"])
+    @authorised
+    async def regressions(self, visit: Visit) -> bytes:
+        """What costs more a call than it did, as the last nights found it (ADV-02)."""
+        parameters = Parameters.of(visit.request)
+        project = parameters.text("project")
+        limit = parameters.whole("limit", 1, limits.TOP_LIMIT) or limits.SEARCH_DEFAULT
+        parameters.done()
+        drifted = await self.questions.drifts(visit.projects(project), limit)
+        return answer_json(visit.request, drifted.json())
+
     @app.route("/explain", methods=["GET"])
     @authorised
     async def explain(self, visit: Visit) -> bytes:

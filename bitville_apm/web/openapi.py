@@ -13,6 +13,7 @@ import msgspec
 
 import bitville_apm
 from bitville_apm import limits
+from bitville_apm.analysis.baseline import Regression
 from bitville_apm.analysis.report import Report
 from bitville_apm.store.interface import Found, TopRow
 from bitville_apm.web.detail import FunctionUse
@@ -204,6 +205,9 @@ def _paths() -> dict[str, Any]:
             {**_RANGE, **place, "format": _choice(*REPORT_FORMATS)}, wanted="from",
         )
     )  # fmt: skip
+    drift: _Schema = {"allOf": [_object(project=_TEXT), _ref("Regression")]}
+    night = _object(project=_TEXT, day=_NUMBER, made=_NUMBER, days=_INTEGER, days_wanted=_INTEGER, left_out=_INTEGER)
+    regressed = _object(items=_list(drift), more=_INTEGER, projects=_list(night))
     both = {"correlation_id": _TEXT, "a": window, "b": window, "dimension": _DIMENSION, **place, "limit": rows}
     return {
         "/api/search": _get("Records that match, slowest first", found, search),
@@ -228,6 +232,9 @@ def _paths() -> dict[str, Any]:
         ),
         "/api/spikes/{id}": spike,
         "/api/explain": explained,
+        "/api/regressions": _get(
+            "What costs more a call than it did, the dearest first", regressed, {"project": _TEXT, "limit": rows}
+        ),
         "/api/projects": _get("The projects that sent anything", names),
         "/api/hosts": _get("The hosts that sent anything", names, {"project": _TEXT}),
     }  # fmt: skip
@@ -235,7 +242,7 @@ def _paths() -> dict[str, Any]:
 
 def _components() -> dict[str, Any]:
     return msgspec.json.schema_components(
-        (Found, TopRow, FunctionUse, Report), ref_template="#/components/schemas/{name}"
+        (Found, TopRow, FunctionUse, Report, Regression), ref_template="#/components/schemas/{name}"
     )[1]
 
 

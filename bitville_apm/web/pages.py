@@ -16,6 +16,7 @@ from bitville_apm.web import flames, words
 from bitville_apm.web.access import Access, Visit, authorised
 from bitville_apm.web.api import answer_json, problem_of
 from bitville_apm.web.detail import detail_json
+from bitville_apm.web.drifted import Drifted
 from bitville_apm.web.elements import DIMENSIONS, Frame, Reader, page
 from bitville_apm.web.flames import flame_of
 from bitville_apm.web.lists import Head, Requests, requests_body
@@ -23,6 +24,7 @@ from bitville_apm.web.login import problem_page, redirect
 from bitville_apm.web.one import request_body
 from bitville_apm.web.parameters import Parameters, search_of, wrong
 from bitville_apm.web.questions import Questions, Top, page_json, spike_json
+from bitville_apm.web.regressions import Regressed, regressions_body
 from bitville_apm.web.scope import Scope, request_url
 from bitville_apm.web.spike_pages import SpikePages, loads_between
 from bitville_apm.web.static import Static
@@ -128,6 +130,27 @@ class Pages:
     async def spike(self, visit: Visit, id: str) -> bytes:
         """One spike."""
         return await self._spikes.one(visit, id)
+
+    @app.route("/regressions", methods=["GET"])
+    @authorised
+    async def regressions(self, visit: Visit) -> bytes:
+        """What costs more a call than it did."""
+        scope, drifted = await self._regressions(visit)
+        frame = await self._frame(visit, "Slow drifts", scope, "spikes")
+        frame = attrs.evolve(
+            frame,
+            json=scope.url("/regressions.json"),
+            address=lambda there: Scope(project=there.project).url("/regressions"),
+        )
+        body = regressions_body(Regressed(drifted, scope, frame.projects))
+        return await page(visit.request, self.static, frame, body)
+
+    @app.route("/regressions.json", methods=["GET"])
+    @authorised
+    async def regressions_json(self, visit: Visit) -> bytes:
+        """The same for programs."""
+        _, drifted = await self._regressions(visit)
+        return answer_json(visit.request, drifted.json())
 
     @app.route("/explain", methods=["GET"])
     @authorised
@@ -236,6 +259,12 @@ class Pages:
             limit or limits.SEARCH_DEFAULT,
         )
         return scope, top, limit
+
+    async def _regressions(self, visit: Visit) -> tuple[Scope, Drifted]:
+        parameters = Parameters.of(visit.request, forms=True)
+        scope = Scope(project=parameters.text("project"))
+        parameters.done()
+        return scope, await self.questions.drifts(visit.projects(scope.project), limits.SPIKES_LISTED)
 
     async def _trend(self, visit: Visit) -> tuple[Scope, Trend]:
         parameters = Parameters.of(visit.request, forms=True)

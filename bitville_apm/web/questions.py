@@ -20,6 +20,7 @@ from bitville_apm.interfaces import IExplainer
 from bitville_apm.records import canonical_id
 from bitville_apm.store.interface import BadCursor, IStore, Load, Page, Point, Projects, Search, Spike, TopRow
 from bitville_apm.web.detail import Detail, detail_json, detail_of, found_json
+from bitville_apm.web.drifted import Drifted
 from bitville_apm.web.parameters import wrong
 from bitville_apm.web.usual import Usual
 
@@ -235,6 +236,10 @@ class Questions:
         if spike is None:
             raise HttpProblem(404, f"no spike {id[: limits.PARAMETER_CHARACTERS]}")
         return spike, msgspec.json.decode(spike.report, type=Report)
+
+    async def drifts(self, projects: Projects, limit: int) -> Drifted:
+        """What costs more than it did, as the last nights found it."""
+        return Drifted.of(await self.store.drifts(projects), limit)
 
     async def explain(
         self, projects: Projects, start: float | None, end: float | None, host: str | None = None

@@ -24,6 +24,7 @@ from bitville_apm.web.elements import (
     window,
 )
 from bitville_apm.web.explained import KINDS
+from bitville_apm.web.regressions import regressions_link
 from bitville_apm.web.scope import Scope, spike_url
 
 
@@ -84,7 +85,8 @@ def _row(spike: Spike, several: bool, now: float) -> Tag:
 
 def newest_panel(spikes: Sequence[Spike], scope: Scope, now: float) -> Tag:
     """The newest of a range, for the head of another page."""
-    title = [tags.a("All spikes", href=scope.url("/spikes")), ", ", explain_link(scope, now)]
+    title = [tags.a("All spikes", href=scope.url("/spikes")), ", ", regressions_link(scope), ", "]
+    title.append(explain_link(scope, now))
     if not spikes:
         return panel("Spikes", title, tags.div(tags.p("None in this time."), class_="empty"))
     shown = spikes[: limits.SPIKES_SHOWN]
@@ -119,7 +121,7 @@ def spikes_body(shown: Spikes, frame: Frame) -> Tag:
         if scope.host or scope.last is None
         else "",
         found=["Spikes ", window(scope, scope.start, scope.end)],
-        explain=explain_link(scope, shown.now),
+        explain=[regressions_link(scope), ", ", explain_link(scope, shown.now)],
         table=table_,
         note=tags.p(note, class_="note") if shown.more else "",
     )

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitville_apm import limits
-from bitville_apm.analysis import baseline, mechanism, tables
-from bitville_apm.analysis.baseline import Day
+from bitville_apm.analysis import mechanism, tables
 from bitville_apm.analysis.explain import explain
 from bitville_apm.analysis.merge import explain_hosts, merged
 from bitville_apm.analysis.report import Report
@@ -304,28 +303,6 @@ def test_two_windows_picked_by_hand() -> None:
     report = compare(usual, spike, host="web1")
     assert report.causes[0].value in ("GET /c", "fc")
     assert compare(usual, usual[:6]).kind == "none"
-
-
-def days(costs: Sequence[float], requests: float = 1000.0) -> list[Day]:
-    return [Day(at=BEGIN + 86_400.0 * n, requests=requests, cpu_s=requests * c) for n, c in enumerate(costs)]
-
-
-def test_what_got_dearer_overnight_is_found() -> None:
-    """ADV-02: a function that costs twice as much since yesterday, by what that costs a day; not one that varies so."""
-    found = baseline.regressions(
-        {
-            ("function", "Price::of"): days([0.010, 0.011, 0.010, 0.0105, 0.021]),
-            ("endpoint", "GET /noisy"): days([0.010, 0.030, 0.008, 0.025, 0.021]),
-            ("endpoint", "GET /rare"): days([0.010, 0.010, 0.010, 0.010, 0.9], requests=3),
-            ("endpoint", "GET /new"): days([0.01, 0.09]),
-            ("endpoint", "GET /cheaper"): days([0.02, 0.02, 0.02, 0.02, 0.01]),
-        }
-    )
-    assert [(r.dimension, r.value) for r in found] == [("function", "Price::of")]
-    (one,) = found
-    assert one.factor == pytest.approx(2.03, abs=0.05)
-    assert one.lost_s == pytest.approx(10.6, abs=0.5)
-    assert one.since == BEGIN + 4 * 86_400.0
 
 
 def test_a_host_that_rose_a_little_does_not_speak_for_those_that_wait() -> None:

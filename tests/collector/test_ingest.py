@@ -21,6 +21,7 @@ from bitville_apm.collector.app import App
 from bitville_apm.collector.cleanup import Cleanup
 from bitville_apm.collector.explainer import Explainer
 from bitville_apm.collector.ingest import Ingest
+from bitville_apm.collector.nightly import Nightly
 from bitville_apm.collector.spikes import Spikes
 from bitville_apm.interfaces import Caller
 from bitville_apm.rates import Rates
@@ -79,6 +80,7 @@ class IngestTests(TestCase):
             dict,
             agents,
             Spikes(self.store, Explainer(self.store, agents, reactor), reactor),
+            Nightly(self.store, reactor),
             Alerts((), "", reactor, Rates()),
             reactor,
             Path(),

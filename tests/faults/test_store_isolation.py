@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bitville_apm.store.interface import Arrival
 from tests.store.contract import Open
-from tests.store.make import DAY, NOON, Pump, end, frame, new_id, postgres, spike
+from tests.store.make import DAY, NOON, Pump, drifts, end, frame, new_id, postgres, spike
 from tests.store.test_sqlite_contract import sqlite_in
 
 OWN, OTHER = "shop", "shop-2"
@@ -61,6 +61,8 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
         it.write(*ARRIVALS)
         for kept in SPIKES:
             it.pump.ask(it.store.keep_spike(kept))
+        for project in (OWN, OTHER):
+            it.pump.ask(it.store.keep_drifts(drifts(project)))
         yield it
 
 
@@ -135,6 +137,7 @@ def told(opened: Open, draw: Callable[[Any], Any]) -> None:
     counted = ask(store.statistics(MINE))
     assert (counted.requests, counted.observations) == (len(REQUESTS), sum(a.postgres is not None for a in OURS))
     assert list(ask(store.projects(MINE))) == [OWN]
+    assert [night.project for night in ask(store.drifts(MINE))] == [OWN]
     assert set(ask(store.hosts(MINE))) == {a.host for a in OURS}
 
 

@@ -9,11 +9,13 @@ import attrs
 import pytest
 
 from bitville_apm.collector.app import App
+from bitville_apm.store.sqlite import Main
 from bitville_apm.web.api import Api
 from bitville_apm.web.login import Login
 from bitville_apm.web.pages import Pages
 from tests.collector.rig import Rig, item, running
 from tests.web.test_real import IDS, record
+from tests.web.world import night, regression
 
 SECRET = "x7Qsecret-of-shop"
 ROWS = [SECRET.encode(), IDS[0].encode()]
@@ -66,6 +68,9 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         mine = record(0, request={"method": "GET", "uri": f"/{SECRET}"}, release=SECRET)
         assert rig.post(rig.key("shop"), item(mine, host=SECRET)).json["stored"] == 1
         assert rig.post(rig.key("blog"), item(record(1))).json["stored"] == 1
+        main = Main.open(rig.data)
+        main.keep_drifts(night("shop", regression(f"GET /{SECRET}")))
+        main.close()
         yield rig
 
 
@@ -103,7 +108,17 @@ def test_strangers(rig: Rig, strangers: dict[str, str | None], route: Route) -> 
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/index.json", "/api/search", "/api/requests/<id>", "/api/hosts", "/api/compare"]
+    "path",
+    [
+        "/",
+        "/index.json",
+        "/api/search",
+        "/api/requests/<id>",
+        "/api/hosts",
+        "/api/compare",
+        "/api/regressions",
+        "/regressions",
+    ],
 )
 def test_the_owner_sees_them(rig: Rig, path: str) -> None:
     """STOR-04: what strangers are not shown is there, for a key of its project."""

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from bitville_apm import cells, reading, requests
-from bitville_apm.store.interface import Arrival, Spike
+from bitville_apm.store.interface import Arrival, Drifts, Spike
 
 NOON = 1_800_014_400.0
 """Noon of a day, UTC: 2027-01-15 12:00."""
@@ -101,6 +101,12 @@ def spike(id: str, onset: float = NOON, *, project: str = "shop", **more: Any) -
         "signature": "s", "revision": 1, "report": json.dumps({"id": id}).encode(),
     }  # fmt: skip
     return Spike(id=id, project=project, onset=onset, **(made | more))
+
+
+def drifts(project: str, day: float = NOON - 1.5 * DAY, **more: Any) -> Drifts:
+    """What the night after a day found, no more than the project's name."""
+    made: dict[str, Any] = {"made": day + 1.1 * DAY, "days": 9, "left_out": 1, "found": json.dumps([project]).encode()}
+    return Drifts(project=project, day=day, **(made | more))
 
 
 def postgres(at: float = NOON, *, project: str = "shop", host: str = "db1", **more: Any) -> Arrival:

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from bitville_apm import limits
 from bitville_apm.store.sqlite import SqliteStore
 from tests.store.contract import Open, StoreContract
+from tests.store.drifts import DriftsContract
 from tests.store.make import Pump
 from tests.store.questions import QuestionsContract
 from tests.store.spikes import SpikesContract
@@ -28,7 +29,7 @@ def sqlite_in(directory: Path, pump: Pump | None = None, days: int = limits.DAYS
         pump.ask(Deferred.fromCoroutine(store.close()))
 
 
-class TestSqlite(StoreContract, QuestionsContract, SpikesContract):
+class TestSqlite(StoreContract, QuestionsContract, SpikesContract, DriftsContract):
     """See the module."""
 
     @contextmanager

@@ -11,11 +11,13 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import negative_data_rejection, positive_data_acceptance
 
+from bitville_apm.store.sqlite import Main
 from bitville_apm.web import openapi
 from bitville_apm.web.api import Api
 from tests.collector.rig import Rig, item, running
 from tests.store.make import end_body, new_id, postgres
 from tests.web.test_real import record
+from tests.web.world import night, regression
 
 DOCUMENT = json.loads(openapi.document())
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
@@ -35,6 +37,9 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         observed = json.loads(postgres(time.time() - 60, correlation_id=mine).body)
         items = [item(record(n), n=n) for n in range(3)] + [item(end_body(mine, time.time() - 61), n=3)]
         assert rig.post(key, *items, observed).json["stored"] == 5
+        main = Main.open(rig.data)
+        main.keep_drifts(night("shop", regression(), regression("SELECT 1", dimension="statement", per="execution")))
+        main.close()
         yield rig
 
 

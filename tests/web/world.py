@@ -17,6 +17,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from bitville_apm import reading, requests
+from bitville_apm.analysis.baseline import Regression
 from bitville_apm.analysis.report import (
     Before,
     Blocking,
@@ -37,6 +38,7 @@ from bitville_apm.collector.auth import Auth, new_key, new_link
 from bitville_apm.interfaces import IExplainer
 from bitville_apm.store.interface import (
     BadCursor,
+    Drifts,
     Found,
     IStore,
     Load,
@@ -51,6 +53,8 @@ from bitville_apm.store.interface import (
 from bitville_apm.web.app import resource
 
 NOW = 1_790_000_000.0
+NIGHT = (NOW // 86_400 - 1) * 86_400
+"""The beginning of the day before, which the last night compared."""
 HOST = "https://apm.example:8443"
 
 
@@ -107,6 +111,7 @@ class Memory:
     loads: list[Load] = attrs.field(factory=list)
     risen: list[Spike] = attrs.field(factory=list)
     points: list[Point] = attrs.field(factory=list)
+    nights: list[Drifts] = attrs.field(factory=list)
     asked: list[tuple[Any, ...]] = attrs.field(factory=list)
 
     def add(self, project: str, body: Mapping[str, Any], kind: str = "end") -> Found:
@@ -188,6 +193,9 @@ class Memory:
     def spike(self, projects: Projects, id: str) -> Deferred[Spike | None]:
         own = (spike for spike in self.risen if projects is None or spike.project in projects)
         return succeed(next((spike for spike in own if spike.id == id), None))
+
+    def drifts(self, projects: Projects) -> Deferred[Sequence[Drifts]]:
+        return succeed([night for night in self.nights if projects is None or night.project in projects])
 
     def projects(self, projects: Projects) -> Deferred[Sequence[str]]:
         return succeed(list({s.found.project for s in self._seen(projects)}))
@@ -293,6 +301,21 @@ def full_report(**changes: Any) -> Report:
         seen_before=[Before(id="5b0c", onset=NOW - 86_400, verdict="GET /search: the same yesterday")],
     )  # fmt: skip
     return msgspec.structs.replace(made, **changes)
+
+
+def regression(value: str = "GET /checkout", **changes: Any) -> Regression:
+    """What costs twice as much since three days ago."""
+    made: dict[str, Any] = {
+        "dimension": "endpoint", "measure": "cpu", "per": "request", "before_ms": 12.5, "now_ms": 25.5, "factor": 2.04,
+        "confidence": 0.93, "since": NIGHT - 2 * 86_400, "lost_s": 185.0, "share": 0.42,
+    }  # fmt: skip
+    return Regression(value=value, **(made | changes))
+
+
+def night(project: str = "shop", *found: Regression, **changes: Any) -> Drifts:
+    """What the last night found of a project."""
+    made: dict[str, Any] = {"day": NIGHT, "made": NIGHT + 87_300, "days": 20, "left_out": 0} | changes
+    return Drifts(project=project, found=msgspec.json.encode(found), **made)
 
 
 def kept_spike(id: str = "77777777-7777-4777-8777-777777777777", project: str = "shop", **changes: Any) -> Spike:

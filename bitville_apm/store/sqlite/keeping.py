@@ -21,7 +21,7 @@ from twisted.logger import Logger
 
 from bitville_apm import limits
 from bitville_apm.store.interface import Cleaned
-from bitville_apm.store.sqlite import counting, hours, spikes
+from bitville_apm.store.sqlite import counting, drifts, hours, spikes
 from bitville_apm.store.sqlite.days import Damaged
 from bitville_apm.store.sqlite.files import (
     SQL_ERRORS,
@@ -108,6 +108,7 @@ class Keeper:
             with _transaction(main):
                 hours.forget_before(main, number_of(day_of(trusted)) - limits.HOURS_KEPT_DAYS)
                 spikes.forget(main, trusted - limits.HOURS_KEPT_DAYS * _DAY_S)
+                drifts.forget(main, trusted - limits.HOURS_KEPT_DAYS * _DAY_S)
                 for table in ("damage", "dictionary"):
                     main.execute(f"DELETE FROM {table} WHERE day < ?", (number_of(first) - 1,))  # noqa: S608
             self._remove_set_aside(first)

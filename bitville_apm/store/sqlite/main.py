@@ -1,4 +1,4 @@
-"""`main.db`: keys, users, log-in links and sessions, and spikes. Synchronous: the command line uses it as it is."""
+"""`main.db`: keys, users, links and sessions, spikes and drifts. Synchronous: the command line uses it as it is."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import attrs
 
 from bitville_apm import limits
-from bitville_apm.store.interface import Spike
-from bitville_apm.store.sqlite import spikes
+from bitville_apm.store.interface import Drifts, Spike
+from bitville_apm.store.sqlite import drifts, spikes
 from bitville_apm.store.sqlite.files import StoreError, is_damage, open_writer
 
 
 @attrs.define(eq=False)
 class Main:
-    """The methods of `IKeyring`, and the one that keeps spikes, answering at once.
+    """The methods of `IKeyring`, and those that keep spikes and drifts, answering at once.
 
     Several processes may use the file at the same time.
     """
@@ -127,6 +127,10 @@ class Main:
     def keep_spike(self, spike: Spike) -> None:
         """See `IStore`."""
         spikes.keep(self._db, spike)
+
+    def keep_drifts(self, found: Drifts) -> None:
+        """See `IStore`."""
+        drifts.keep(self._db, found)
 
     def _one(self, question: str, *values: object) -> Mapping[str, Any] | None:
         row = self._db.execute(question, values).fetchone()

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from bitville_apm import limits
 from bitville_apm.store.interface import (
     BadCursor,
+    Drifts,
     Framed,
     Load,
     Page,
@@ -32,7 +33,7 @@ from bitville_apm.store.interface import (
     TooSlow,
     TopRow,
 )
-from bitville_apm.store.sqlite import counting, loads, packing, ranks, searching, spikes, tops
+from bitville_apm.store.sqlite import counting, drifts, loads, packing, ranks, searching, spikes, tops
 from bitville_apm.store.sqlite.compressing import Bodies
 from bitville_apm.store.sqlite.days import inode_of
 from bitville_apm.store.sqlite.files import day_numbered, day_of, days_in, is_damage, number_of, open_reader
@@ -224,6 +225,11 @@ class Reader:
         """See `IStore.spike`."""
         with contextlib.closing(open_reader(self.directory / "main.db")) as main, self._timed(main):
             return spikes.one(main, projects, id)
+
+    def drifts(self, projects: Projects) -> Sequence[Drifts]:
+        """See `IStore.drifts`."""
+        with contextlib.closing(open_reader(self.directory / "main.db")) as main, self._timed(main):
+            return drifts.kept(main, projects)
 
     def projects(self, projects: Projects) -> Sequence[str]:
         """See `IStore.projects`."""

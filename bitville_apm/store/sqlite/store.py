@@ -21,6 +21,7 @@ from bitville_apm.store.interface import (
     Arrival,
     BackedUp,
     Cleaned,
+    Drifts,
     Framed,
     IKeyring,
     IStore,
@@ -212,6 +213,14 @@ class SqliteStore:
     def spike(self, projects: Projects, id: str) -> Deferred[Spike | None]:
         """See `IStore`."""
         return self._ask(self._reader.spike, projects, id)
+
+    def keep_drifts(self, drifts: Drifts) -> Deferred[None]:
+        """See `IStore`."""
+        return self._keep(self.main.keep_drifts, drifts)
+
+    def drifts(self, projects: Projects) -> Deferred[Sequence[Drifts]]:
+        """See `IStore`."""
+        return self._ask(self._reader.drifts, projects)
 
     def projects(self, projects: Projects) -> Deferred[Sequence[str]]:
         """See `IStore`."""
