@@ -30,10 +30,10 @@ def cause(story: Story, evidence: Evidence, php: Sequence[Evidence], waiting: bo
         place = _asked_by(head, [evidence, *php])
         if place.dimension == "endpoint":
             steps.insert(0, Step(dimension="endpoint", value=place.value))
-    if head.dimension == "request" and not story.has("request"):
-        lone = mechanism.lone_request([evidence, *php], story.head.value)
-        if lone is not None and lone[1] is not None:
-            steps.insert(0, Step(dimension="endpoint", value=lone[1]))
+    if story.head.dimension == "statement" and steps[0].dimension != "endpoint":
+        waiting_for = mechanism.unfinished([evidence, *php], story.head.value)
+        if waiting_for is not None and waiting_for.endpoint is not None:
+            steps.insert(0, Step(dimension="endpoint", value=waiting_for.endpoint))
     if release is not None and label == "regression" and head.dimension in ("function", "endpoint", "statement"):
         label = "deploy"
         steps.insert(0, Step(dimension="release", value=release))
@@ -77,9 +77,9 @@ def named(
         return "crawler", client, mechanism.of_endpoint(evidence, client)
     if mechanism.dominant(of_endpoint) == "n" and endpoint is not None:
         return "traffic", endpoint, of_endpoint
-    lone = mechanism.lone_request(everywhere, head.value) if head.dimension == "statement" else None
-    if lone is not None:
-        return "killer request", attrs.evolve(head, dimension="request", value=lone[0]), {}
+    waiting_for = mechanism.unfinished(everywhere, head.value) if head.dimension == "statement" else None
+    if waiting_for is not None and waiting_for.request is not None:
+        return "killer request", attrs.evolve(head, dimension="request", value=waiting_for.request), {}
     for value in used:
         factors = mechanism.of_use(evidence, value, php)
         way = mechanism.dominant(factors)

@@ -138,27 +138,33 @@ def repeats(evidence: Sequence[Evidence], dimension: str, value: str) -> tuple[f
     return sums[1] / sums[0] if sums[0] else 0.0, sums[3] / sums[2] if sums[2] else 0.0
 
 
-def lone_request(evidence: Sequence[Evidence], statement: str) -> tuple[str, str | None] | None:
-    """The one request that runs a statement nobody has finished, and its endpoint, as far as looks tell.
+@attrs.frozen
+class Unfinished:
+    """Who waits for a statement that nobody has finished: the one request, where it is one, and its endpoint."""
 
-    What a statement takes is told by PHP when the request ends. Where none that ran it did, and only one request has
-    waited through most of the spike as none did before, it is that one's.
+    request: str | None
+    endpoint: str | None
+
+
+def unfinished(evidence: Sequence[Evidence], statement: str) -> Unfinished | None:
+    """Who runs a statement whose requests have not ended, as far as looks tell; None where some have.
+
+    What a statement takes is told by PHP when the request ends. Where none that ran it did, it is that request's which
+    alone was in flight through most of the spike; and of the endpoint that most of what came to wait is for.
     """
     if any(executed(one.spike.row("statement", statement)) > 1 for one in evidence):
         return None
-    found: list[tuple[str, Evidence]] = []
-    for one in evidence:
-        for value, row in one.spike.rows.get("request", {}).items():
-            if not value.startswith("~") and host.mean(row.flight, one.spike.lengths) >= limits.LONE_REQUEST:
-                found.append((value, one))
-    if len(found) != 1:
-        return None
-    value, one = found[0]
-    risen = [
-        name for name, row in one.spike.rows.get("endpoint", {}).items()
-        if host.mean(row.flight, one.spike.lengths) - _usual_flight(one.base, name) >= limits.LONE_REQUEST
+    requests = [
+        value for one in evidence for value, row in one.spike.rows.get("request", {}).items()
+        if not value.startswith("~") and host.mean(row.flight, one.spike.lengths) >= limits.LONE_REQUEST
     ]  # fmt: skip
-    return value, risen[0] if len(risen) == 1 else None
+    came = [
+        (host.mean(row.flight, one.spike.lengths) - _usual_flight(one.base, value), value)
+        for one in evidence for value, row in one.spike.rows.get("endpoint", {}).items() if not value.startswith("~")
+    ]  # fmt: skip
+    most, endpoint = max(came, default=(0.0, None))
+    mine = most >= max(limits.LONE_REQUEST, limits.MECHANISM_DOMINANT * sum(max(0.0, rise) for rise, _ in came))
+    return Unfinished(requests[0] if len(requests) == 1 else None, endpoint if mine else None)
 
 
 def _usual_flight(base: Stretch, endpoint: str) -> float:

@@ -85,6 +85,8 @@ def _risen(a: Scored, b: Scored, evidence: Evidence) -> float:
         a, b = b, a
     if a.dimension in rules.ASKING and b.dimension == "statement":
         return _asked_for(a, b, evidence)
+    if a.dimension == "agent" and b.dimension in ("endpoint", "function", "release"):
+        return a.rise * b.share  # no link says: as much of it as of all
     key = (a.dimension, a.value, b.dimension, b.value)
     if (a.dimension, b.dimension) not in _LINKED or b.dimension in ("statement", "blocker"):
         return 0.0

@@ -253,6 +253,19 @@ def test_deploy_regression() -> None:
     assert first(report) == ("function", "List::render", "deploy")
 
 
+def test_browsers_are_no_cause_beside_a_page() -> None:
+    """Who asks for a page that has become dearer is in its story or nowhere, and explains it no second time."""
+    page = {"GET /search": use(50, 0.5)}
+    cron = {"process": {"backup": use(1, 5)}}
+    browsers = {f"browser {n}": use(30, 0.02) for n in range(6)}
+    dearer = {name: use(30, 0.28 if name == "browser 0" else 0.12) for name in browsers}
+    usual = before(tables={"endpoint": SHOP, "agent": browsers}, tasks=0.5, load=load(0.45))
+    spike = during(tables={"endpoint": SHOP | page, "agent": dearer, **cron}, tasks=4.0, load=load(3.35))
+    report = explained(spike, usual)
+    assert first(report) == ("endpoint", "GET /search", "regression")
+    assert [cause.dimension for cause in report.causes] == ["endpoint", "process"]
+
+
 def test_a_function_that_more_requests_come_to_run() -> None:
     """Nobody counts how often functions are called: one that was switched on for a page is no N+1."""
 
