@@ -276,7 +276,7 @@ class StoreContract:
         ],
     )
     def test_each_parameter_of_a_search(self, opened: Open, parameters: dict[str, Any], wanted: str) -> None:
-        """QUERY-02: every parameter keeps what it names and leaves out the rest."""
+        """QUERY-02, STOR-03: every parameter keeps what it names and leaves out the rest."""
         a = end(new_id(1), NOON, 10, body={"request": {"method": "GET", "uri": "/axx?k=1"}, "release": "r1"})
         b_request = {"request": {"method": "GET", "uri": "/basket"}, "response": {"status": 404}}
         b = end(new_id(2), NOON - DAY, 20, body=b_request)

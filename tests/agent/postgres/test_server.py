@@ -339,7 +339,7 @@ def test_a_connection_string_is_not_repeated() -> None:
 
 
 def test_a_real_log_in_its_three_formats(postgres: Server) -> None:
-    """PG-03: a slow statement with its plan, a lock wait and a deadlock, told the same by each of the three files;
+    """PG-03, ADV-03: a slow statement with its plan, a lock wait, a deadlock, told the same by each of the three files;
     and after the server has turned to new ones, by those.
     """
     sums = statistics(postgres)
