@@ -310,8 +310,11 @@ CORRELATED = 500
 MINUTES_WINDOW_S = 6 * 3600
 """Longest range answered from minute rolls; longer ones are widened to whole hours."""
 URL_MATCHES = 1000
-"""Rows of a day, or what its URL index finds, up to which they are looked at one by one. Where there are more, one in
-a few hundred rows matches, and walking the rows in order finds a page sooner."""
+"""What a day's URL index finds, up to which it is looked at one by one: 3 µs each. Where there is more, one in a few
+hundred rows matches, and walking the rows in order finds a page sooner."""
+URL_NEAR = 10_000
+"""Rows of a day that can still get onto a page, up to which the letters of each are looked at: 60 ns each, and 25 to
+count it, where asking the URL index takes milliseconds."""
 URL_SAMPLE = 100
 """The newest URLs of a day, from which it is guessed which letters are rare, and whether many rows match."""
 URL_OFTEN = 20

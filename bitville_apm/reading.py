@@ -103,17 +103,35 @@ def _read(kind: str, type_: type[Any], body: bytes, recv_ms: int) -> Line:
 _item = msgspec.json.Decoder(Item)
 
 
-def read_item(line: bytes) -> tuple[Item, Line]:
-    """Read one line of a batch: its envelope and its body, under the envelope's id.
-
-    Raises `Refused`; fields of the body begin `body.`.
-    """
+def plain_envelope(line: bytes) -> Item | None:
+    """The envelope of a line that is written as agents write it; None for any other: that one has to be looked at."""
+    if not line.startswith(b'{"k":'):
+        return None
     try:
-        item = _item.decode(line)
+        return _item.decode(line)
     except UNREADABLE:
-        line, item = checks.complete(line, Item)
+        return None
+
+
+def envelope(line: bytes) -> Item:
+    """The envelope of one line of a batch, its body not read yet. Raises `Refused`."""
+    try:
+        return _item.decode(line)
+    except UNREADABLE:
+        found: Item = checks.complete(line, Item)[1]
+        return found
+
+
+def body_of(item: Item) -> Line:
+    """The body within an envelope, under the envelope's id. Raises `Refused`; its fields begin `body.`."""
     try:
         read = read_body(item.k, bytes(item.body), item.recv)
     except Refused as refused:
         raise refused.under("body") from None
-    return item, msgspec.structs.replace(read, id=canonical_id(item.id))
+    return read if read.id == item.id else Line(read.kind, canonical_id(item.id), read.message, read.body)
+
+
+def read_item(line: bytes) -> tuple[Item, Line]:
+    """Read one line of a batch: its envelope and its body. Raises `Refused` as those do."""
+    item = envelope(line)
+    return item, body_of(item)

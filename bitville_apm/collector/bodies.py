@@ -14,11 +14,11 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 from twisted.logger import Logger
 
-from bitville_apm import cells, checks, limits, reading, records, requests
+from bitville_apm import cells, checks, limits, reading, requests
 from bitville_apm.checks import Problem, Refused
 from bitville_apm.collector import frames
 from bitville_apm.http import HttpProblem
-from bitville_apm.records import Line
+from bitville_apm.records import Item, Line
 from bitville_apm.store.interface import Arrival
 
 _log = Logger()
@@ -98,17 +98,17 @@ def read(plain: bytes, sender: Sender) -> Body:
     for count, (number, line) in enumerate(lines):
         if count == limits.BODY_RECORDS:
             raise HttpProblem(413, f"more than {limits.BODY_RECORDS} records in one body; send smaller batches")
-        head = _Head()
+        head: _Head | Item = _Head()
         try:
             line, head = _head_of(line)
-            arrivals.append((number, _item(line, sender) if head.is_item else _bare(line, head, sender)))
+            arrivals.append((number, _one(line, head, sender)))
         except Refused as why:
-            refused.append(Refusal(number, head.given_id(), why.reason, why.problems))
+            refused.append(Refusal(number, _given_id(head), why.reason, why.problems))
         except Exception:  # noqa: BLE001 - no record, however odd, may cost its neighbours
             _log.failure("a record could not be read")
             problem = Problem("", "cannot be read; the collector's log says more")
-            refused.append(Refusal(number, head.given_id(), "invalid", [problem]))
-        single = single and not head.is_item
+            refused.append(Refusal(number, _given_id(head), "invalid", [problem]))
+        single = single and not _is_item(head)
     return Body(arrivals, refused, single)
 
 
@@ -179,9 +179,13 @@ def _scanned(plain: bytes) -> tuple[list[tuple[int, int]], int | None]:
 # --- One record -------------------------------------------------------------------------------------------
 
 
-def _head_of(line: bytes) -> tuple[bytes, _Head]:
+def _head_of(line: bytes) -> tuple[bytes, _Head | Item]:
+    """The line, repaired where it had to be, and what it is; its whole envelope if that took no second look."""
     if len(line) > _LINE_MOST:
         raise Refused([Problem("", f"longer than {limits.LINE_BYTES} bytes")], "oversize")
+    item = reading.plain_envelope(line)
+    if item is not None:
+        return line, item
     try:
         return line, _head.decode(line)
     except (msgspec.MsgspecError, RecursionError):
@@ -189,14 +193,27 @@ def _head_of(line: bytes) -> tuple[bytes, _Head]:
         return line, _head.decode(line)
 
 
-def _item(line: bytes, sender: Sender) -> Arrival:
-    item, inner = reading.read_item(line)
+def _is_item(head: _Head | Item) -> bool:
+    return isinstance(head, Item) or head.is_item
+
+
+def _given_id(head: _Head | Item) -> str | None:
+    return head.id[: limits.PROBLEM_CHARACTERS] if isinstance(head, Item) else head.given_id()
+
+
+def _one(line: bytes, head: _Head | Item, sender: Sender) -> Arrival:
+    if isinstance(head, Item):
+        return _item(head, sender)
+    return _item(reading.envelope(line), sender) if head.is_item else _bare(line, head, sender)
+
+
+def _item(item: Item, sender: Sender) -> Arrival:
+    inner = reading.body_of(item)
     if item.recv > (sender.now + limits.CLOCK_AHEAD_S) * 1000:
         raise _ahead("recv", item.recv / 1000 - sender.now)
     try:
         return _arrival(
-            inner, sender, id=records.canonical_id(item.id), recv_ms=item.recv, host=item.host, seq=item.seq,
-            framed=item.framed,
+            inner, sender, id=inner.id, recv_ms=item.recv, host=item.host, seq=item.seq, framed=item.framed,
         )  # fmt: skip
     except Refused as refused:
         raise refused.under("body") from None
@@ -230,10 +247,9 @@ def _arrival(
         _not_ahead(line.message.at or 0.0, sender.now)
         extra["postgres"] = line.message
     else:
-        request = requests.request_of(line, uses=not framed)
+        request = extra["request"] = requests.request_of(line, uses=not framed)
         _not_ahead(request.at, sender.now)
         host = request.hostname if host is None else host
-        extra["request"] = request
         extra["client_id"] = requests.client_id(line)
         if not framed:
             extra["cells"] = cells.of_request(request, requests.profile_of(line.message))

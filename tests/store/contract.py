@@ -165,6 +165,18 @@ class StoreContract:
         assert opened.write(last, first) == ["duplicate", "duplicate"]
         assert opened.request(id).body == last.body
 
+    @pytest.mark.parametrize("framed", [False, True])
+    def test_a_batch_knows_what_came_earlier_in_it(self, opened: Open, framed: bool) -> None:
+        """I1, wire.md 5: within one batch too a died gives way to its end, and what comes again is a duplicate."""
+        id, other = new_id(), end(at=NOON, ms=30)
+        first, last = died(id, NOON, 50, framed=framed), end(id, NOON, 50, framed=framed)
+        written = opened.write(other, first, first, last, other, last, first)
+        assert written == ["stored", "stored", "duplicate", "stored", "duplicate", "duplicate", "duplicate"]
+        assert opened.request(id).body == last.body
+        assert sorted((f.id, f.died) for f in opened.search()) == sorted([(id, False), (other.id, False)])
+        assert opened.search(url="/cart") == opened.search()
+        assert {row.value: (row.requests, row.errors) for row in opened.top()} == {"GET /cart": (2 - framed, 0)}
+
     def test_died_twice_is_a_duplicate(self, opened: Open) -> None:
         """A second `died` of an id changes nothing."""
         id = new_id()

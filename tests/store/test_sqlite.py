@@ -135,7 +135,7 @@ def test_a_failure_changes_nothing(tmp_path: Path) -> None:
     """I1: a batch that fails half-way leaves no trace, and the store goes on."""
     with sqlite_in(tmp_path) as opened:
         opened.write(end())
-        with pytest.raises(ValueError, match="badly formed"):
+        with pytest.raises(ValueError, match="non-hexadecimal"):
             opened.write(end(), impossible())
         assert opened.store.health()["ok"] is False
         assert len(opened.search()) == 1
@@ -149,7 +149,7 @@ def test_one_batch_in_trouble_is_not_its_neighbours(tmp_path: Path) -> None:
     with sqlite_in(tmp_path) as opened:
         waiting = [opened.store.write([batch]) for batch in (end(), impossible(), end())]
         assert opened.pump.ask(waiting[0]) == ["stored"]
-        with pytest.raises(ValueError, match="badly formed"):
+        with pytest.raises(ValueError, match="non-hexadecimal"):
             opened.pump.ask(waiting[1])
         assert opened.pump.ask(waiting[2]) == ["stored"]
 

@@ -7,7 +7,6 @@ until the commit, so that a value that a hundred records share is one row read a
 from __future__ import annotations
 
 import sqlite3
-import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -19,17 +18,12 @@ from bitville_apm.cells import Columns
 from bitville_apm.records import Frame, Postgres
 from bitville_apm.requests import Request, request_of
 from bitville_apm.store.interface import Arrival
-from bitville_apm.store.sqlite import compressing, letters, loads, packing, rolls
-from bitville_apm.store.sqlite.blocks import integer
+from bitville_apm.store.sqlite import compressing, loads, packing, rolls
 from bitville_apm.store.sqlite.compressing import Bodies
 from bitville_apm.store.sqlite.files import open_writer
+from bitville_apm.store.sqlite.gathering import Requests
 from bitville_apm.version1 import seconds_of
 
-_INSERT_REQUEST = (
-    "INSERT INTO request (project, id, kind, at, duration_ms, recv_ms, host, endpoint, method, url, status, cpu_us,"
-    " sql_n, sql_ms, memory_peak, release, client_id, rolled, letters)"
-    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-)
 Mark = tuple[str, str, int, int, int]
 """A watermark: project, journal, run, highest sequence number, items."""
 
@@ -50,6 +44,7 @@ class Day:
     _cells: dict[rolls.Place, dict[int, Columns]] = attrs.field(factory=dict)
     _watermarks: dict[tuple[int, str, int], tuple[int, int]] = attrs.field(factory=dict)
     bodies: Bodies = attrs.field(init=False)
+    _requests: Requests = attrs.field(init=False)
     _new: int = 0
     """Records more than at `begin`."""
     _records: int = 0
@@ -59,6 +54,7 @@ class Day:
 
     def __attrs_post_init__(self) -> None:
         self.bodies = Bodies(self._db)
+        self._requests = Requests(self._db, self.bodies)
         (self._records,) = self._db.execute("SELECT records FROM change").fetchone()
         self._taught = bool(self._db.execute("SELECT 1 FROM dictionary WHERE learned").fetchone())
 
@@ -81,6 +77,7 @@ class Day:
 
     def prepare(self) -> None:
         """Do all that a commit needs but the commit itself."""
+        self._requests.write()
         self._flush()
         self._db.executemany(
             _WATERMARK, [(project, journal, run, *held) for (project, journal, run), held in self._watermarks.items()]
@@ -107,6 +104,7 @@ class Day:
         for gathered in (self._names, self._present, self._cells, self._watermarks):
             gathered.clear()
         self._new = 0
+        self._requests.forget()
         self.bodies.forget()
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
@@ -137,71 +135,37 @@ class Day:
     def kind_of(self, project: str, id: str) -> str | None:
         """The kind of the request that is held under this identity; None when there is none."""
         number = self._known(project)
-        if number is None:
-            return None
-        row = self._db.execute(
-            "SELECT kind FROM request WHERE project = ? AND id = ?", (number, uuid.UUID(id).bytes)
-        ).fetchone()
-        return row[0] if row else None
+        return None if number is None else self._requests.kind_of((number, _bytes_of(id)))
 
     def add_request(self, arrival: Arrival, request: Request) -> None:
         """Add a request that is not held yet, and what it adds to the rolls."""
         project, host = self._place(arrival)
-        rolled, url = bool(arrival.cells), request.uri[: limits.URL_CHARACTERS]
-        cursor = self._db.execute(
-            _INSERT_REQUEST,
-            (
-                project,
-                uuid.UUID(arrival.id).bytes,
-                arrival.kind,
-                request.at,
-                request.ms,
-                arrival.recv_ms,
-                host,
-                self._name(request.endpoint),
-                request.method[: limits.NAME_CHARACTERS],
-                url,
-                _fits(request.status),
-                _fits(request.cpu_us),
-                _fits(request.sql_n),
-                request.sql_ms,
-                _fits(request.memory_peak),
-                self._name(request.release) if request.release else None,
-                arrival.client_id,
-                rolled,
-                letters.of(url),
-            ),
+        self._requests.add(
+            (project, _bytes_of(arrival.id)),
+            arrival,
+            request,
+            host=host,
+            endpoint=self._name(request.endpoint),
+            release=self._name(request.release) if request.release else None,
         )
-        self._db.execute(
-            "INSERT INTO payload (row, body) VALUES (?, ?)",
-            (cursor.lastrowid, self.bodies.compress(arrival.body)),
-        )
-        self._db.execute("INSERT INTO url (rowid, text) VALUES (?, ?)", (cursor.lastrowid, url))
         self._new += 1
-        if rolled:
+        if arrival.cells:
             flat = ((dimension, value, columns) for (dimension, value), columns in arrival.cells.items())
             self._roll(project, host, _minute(request, arrival.recv_ms), flat)
 
     def drop_died(self, project: str, id: str) -> None:
         """Remove a request that was taken for dead, and what it added to the rolls."""
         number = self._name(project)
-        row, recv_ms, host, rolled, url, body = self._db.execute(
-            "SELECT request.row, recv_ms, host, rolled, url, body FROM request JOIN payload USING (row)"
-            " WHERE project = ? AND id = ?",
-            (number, uuid.UUID(id).bytes),
-        ).fetchone()
-        if rolled:
-            died = request_of(reading.read_body("died", self.bodies.decompress(body), recv_ms))
+        held = self._requests.remove((number, _bytes_of(id)))
+        if held.rolled:
+            died = request_of(reading.read_body("died", held.body, held.recv_ms))
             self._flush()
             flat = (
                 (dimension, value, columns) for (dimension, value), columns in cells_of.of_request(died, None).items()
             )
-            self._roll(number, host, _minute(died, recv_ms), flat)
+            self._roll(number, held.host, _minute(died, held.recv_ms), flat)
             rolls.take_out(self._db, self.bodies, self._cells, self._other)
             self._cells.clear()
-        self._db.execute("INSERT INTO url (url, rowid, text) VALUES ('delete', ?, ?)", (row, url))
-        self._db.execute("DELETE FROM request WHERE row = ?", (row,))
-        self._db.execute("DELETE FROM payload WHERE row = ?", (row,))
         self._new -= 1
 
     # --- Frames and Postgres ------------------------------------------------------------------------------
@@ -209,7 +173,7 @@ class Day:
     def add_frame(self, arrival: Arrival, frame: Frame) -> bool:
         """Add a frame and its cells; whether it was new."""
         project, host = self._place(arrival)
-        id = uuid.UUID(arrival.id).bytes
+        id = _bytes_of(arrival.id)
         if self._db.execute("SELECT 1 FROM frame WHERE project = ? AND id = ?", (project, id)).fetchone():
             return False
         self._db.execute(
@@ -227,7 +191,7 @@ class Day:
         held = (
             number is not None
             and self._db.execute(
-                "SELECT 1 FROM postgres WHERE project = ? AND id = ?", (number, uuid.UUID(id).bytes)
+                "SELECT 1 FROM postgres WHERE project = ? AND id = ?", (number, _bytes_of(id))
             ).fetchone()
         )
         return bool(held)
@@ -241,12 +205,12 @@ class Day:
             "INSERT INTO postgres (project, id, at, recv_ms, host, source, correlation, body) VALUES (?,?,?,?,?,?,?,?)",
             (
                 project,
-                uuid.UUID(arrival.id).bytes,
+                _bytes_of(arrival.id),
                 at if at is not None else arrival.recv_ms / 1000,
                 arrival.recv_ms,
                 host,
                 self._name(seen.source),
-                uuid.UUID(correlation).bytes if correlation else None,
+                _bytes_of(correlation) if correlation else None,
                 self.bodies.compress(arrival.body),
             ),
         )
@@ -317,8 +281,9 @@ class Day:
         self._cells.clear()
 
 
-def _fits(number: float | None) -> int | None:
-    return None if number is None else integer(number)
+def _bytes_of(id: str) -> bytes:
+    """The 16 bytes of a canonical id."""
+    return bytes.fromhex(id.replace("-", ""))
 
 
 def _minute(request: Request, recv_ms: int) -> int:

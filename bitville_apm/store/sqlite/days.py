@@ -10,7 +10,7 @@ import contextlib
 import datetime
 import itertools
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -36,15 +36,17 @@ class Damaged(Exception):
         self.inode = inode
 
 
-@contextlib.contextmanager
-def _watched(date: datetime.date) -> Iterator[None]:
+class _Watched:
     """Tell damage from everything else. Raises `Damaged`."""
-    try:
-        yield
-    except Exception as error:
-        if is_damage(error):
-            raise Damaged(date, str(error)) from error
-        raise
+
+    def __init__(self, date: datetime.date) -> None:
+        self._date = date
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None and is_damage(error):
+            raise Damaged(self._date, str(error)) from error
 
 
 @attrs.define(eq=False)
@@ -83,12 +85,12 @@ class DayFiles:
     def teach(self, date: datetime.date, id: int, dictionary: bytes) -> None:
         """Give a day the dictionary that was learned from it."""
         if date in self._existing:
-            with _watched(date):
+            with _Watched(date):
                 self._day(date).teach(id, dictionary, own=True)
 
     def keep_on(self, date: datetime.date, marks: Sequence[Mark]) -> None:
         """Bring watermarks of a file that was set aside into the day's new one."""
-        with _watched(date):
+        with _Watched(date):
             self._day(date).keep_on(marks)
 
     def write(self, batches: Sequence[Sequence[Arrival]]) -> list[list[Outcome]]:
@@ -102,10 +104,10 @@ class DayFiles:
                 outcomes = [[self._take(arrival) for arrival in batch] for batch in batches]
                 changing = [date for date in sorted(self._open, reverse=True) if self._open[date].changing]
                 for date in changing:
-                    with _watched(date):
+                    with _Watched(date):
                         self._open[date].prepare()
                 for date in changing:  # one right after the other: between them a request is both dead and ended
-                    with _watched(date):
+                    with _Watched(date):
                         records = self._open[date].commit()
                     self._commits.note(date, records)
                 break
@@ -140,7 +142,7 @@ class DayFiles:
         date = day_of(at)
         if date < self.first_kept:
             return "expired"
-        with _watched(date):
+        with _Watched(date):
             day = self._day(date)
             day.begin()
             new = self._add(arrival, day, date)
@@ -164,7 +166,7 @@ class DayFiles:
 
     def _held_beside(self, date: datetime.date, arrival: Arrival) -> bool:
         """Whether a neighbouring day holds an arrival."""
-        with _watched(date):
+        with _Watched(date):
             return _held(self._day(date), arrival)
 
     def set_aside(self, damage: Damaged) -> None:

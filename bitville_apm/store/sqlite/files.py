@@ -51,7 +51,7 @@ class StoreError(Exception):
 
 def day_of(seconds: float) -> datetime.date:
     """The UTC day of a unix time."""
-    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).date()
+    return day_numbered(int(seconds // 86_400))
 
 
 def day_path(directory: Path, day: datetime.date) -> Path:

@@ -117,12 +117,11 @@ class Asked:
             yield (float(row[3] if search.sort == "duration" else row[2]), row[0], self.project, PHP), row
 
     def _near(self, key: str) -> bool:
-        """Whether so few rows are above the floor that each can be looked at."""
+        """Whether so few rows are above the floor that the letters of each can be looked at."""
         if self.floor is None:
             return False
-        question = f"SELECT count(*) FROM (SELECT 1 FROM request WHERE project = ? AND {key} >= ? LIMIT ?)"  # noqa: S608
-        (n,) = self.db.execute(question, (self.number, self.floor, limits.URL_MATCHES + 1)).fetchone()
-        return bool(n <= limits.URL_MATCHES)
+        beyond = f"SELECT 1 FROM request WHERE project = ? AND {key} >= ? LIMIT 1 OFFSET ?"  # noqa: S608
+        return self.db.execute(beyond, (self.number, self.floor, limits.URL_NEAR)).fetchone() is None
 
     def _few(self, url: str) -> list[int] | None:
         """The rows of the day whose URL may contain what is wanted; None where they are too many to look at each."""
@@ -136,7 +135,8 @@ class Asked:
         if limits.URL_OFTEN * sum(matches for _, matches in some) >= len(some) > 0:
             return None  # walking the rows in order finds a page sooner than the index even tells how many there are
         # Letters that every tenth URL has tell little and have long lists; LIKE looks at what is found anyway.
-        rare = [three for three in threes if 10 * sum(three.lower() in text for text, _ in some) < len(some)]
+        texts = "\n".join(text for text, _ in some)
+        rare = [three for three in threes if 10 * texts.count(three.lower()) < len(some)]
         wanted = " AND ".join('"' + three.replace('"', '""') + '"' for three in rare or threes)
         rows = self.db.execute("SELECT rowid FROM url WHERE url MATCH ? LIMIT ?", (wanted, limits.URL_MATCHES + 1))
         found = [row for (row,) in rows]
