@@ -37,7 +37,13 @@ def regressions_link(scope: Scope) -> Tag:
 def regressions_body(shown: Regressed) -> Tag:
     """The page."""
     drifted = shown.drifted
-    body: list[Flattenable] = []
+    body: list[Flattenable] = [
+        tags.p(
+            "What costs more a call than it did, without any spike: each night the day before is compared with up to "
+            f"{limits.DRIFT_WINDOW_DAYS - 1} days before it.",
+            class_="note",
+        )
+    ]
     if drifted.items:
         body.append(_table(shown))
     else:
@@ -49,18 +55,13 @@ def regressions_body(shown: Regressed) -> Tag:
     return tags.div(
         tags.p(tags.a("Spikes", href=Scope(project=shown.scope.project).url("/spikes")), class_="crumb"),
         tags.div(tags.h1("Slow drifts"), class_="head"),
-        tags.p(
-            "What costs more a call than it did, without any spike: each night the day before is compared with up to "
-            f"{limits.DRIFT_WINDOW_DAYS - 1} days before it (UTC).",
-            class_="note",
-        ),
         panel("Dearer than before", _compared(drifted.nights), body),
         class_="page",
     )
 
 
 def _table(shown: Regressed) -> Tag:
-    several = len({project for project, _ in shown.drifted.items}) > 1
+    several = shown.scope.project is None and len(shown.projects) > 1
     columns = [
         Column("What"),
         Column("Kind"),

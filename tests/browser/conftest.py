@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from bitville_apm.store.sqlite import Main
-from tests.browser.records import frames, records, spikes
+from tests.browser.records import frames, nights, records, spikes
 from tests.collector.rig import Rig, item, running
 from tests.tools import require
 
@@ -40,7 +40,7 @@ def told_at() -> float:
 
 @pytest.fixture(scope="session")
 def collector(tmp_path_factory: pytest.TempPathFactory, told_at: float) -> Iterator[Rig]:
-    """A collector that has the requests of `records`, what their hosts ran, and a spike of each."""
+    """A collector that has the requests of `records`, what their hosts ran, a spike and a slow drift of each."""
     require("chromium")
     with running(tmp_path_factory.mktemp("collector")) as rig:
         by_project = records(told_at)
@@ -55,6 +55,8 @@ def collector(tmp_path_factory: pytest.TempPathFactory, told_at: float) -> Itera
         main = Main.open(rig.data)
         for spike in spikes(told_at):
             main.keep_spike(spike)
+        for night in nights(told_at):
+            main.keep_drifts(night)
         main.close()
         yield rig
 

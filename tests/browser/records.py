@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from bitville_apm.analysis.report import Report
-from bitville_apm.store.interface import Spike
+from bitville_apm.store.interface import Drifts, Spike
 from tests.web.reports import marked
-from tests.web.world import full_report
+from tests.web.world import full_report, night, regression
 
 SLOW = "5b0c6f0e-9a53-4c6e-8c52-0d6c4b1f2a10"
 EVIL = "5b0c6f0e-9a53-4c6e-8c52-0d6c4b1f2aee"
@@ -111,3 +111,11 @@ def spikes(now: float) -> Iterator[Spike]:
             verdict=report.verdict, provisional=report.provisional, signature=report.signature, revision=1,
             report=msgspec.json.encode(report), **kept,
         )  # fmt: skip
+
+
+def nights(now: float) -> Iterator[Drifts]:
+    """What the last night found: one drift of each project, one of them with markup for a name."""
+    day = (now // 86_400 - 1) * 86_400
+    for project, value, lost_s in (("shop", "GET /list/{}", 900.0), ("blog", MARKUP, 9.0)):
+        one = regression(value, since=day - 2 * 86_400, lost_s=lost_s)
+        yield night(project, one, day=day, made=day + 87_300)

@@ -11,7 +11,7 @@ import pytest
 from bitville_apm.collector import auth
 from bitville_apm.store.sqlite import Main
 from tests.browser.conftest import Visitor
-from tests.browser.records import EVIL, EVIL_SPIKE, SLOW, SPIKE
+from tests.browser.records import EVIL, EVIL_SPIKE, MARKUP, SLOW, SPIKE
 from tests.collector.rig import Rig
 
 WITHOUT_SCRIPTS = {"java_script_enabled": False}
@@ -27,6 +27,7 @@ PAGES = (
     "/spikes",
     f"/spikes/{SPIKE}",
     "/explain",
+    "/regressions",
 )
 
 
@@ -69,6 +70,22 @@ def test_from_the_slowest_request_to_its_cause(visitor: Visitor) -> None:
     assert "repeated 120" in statement.locator("tbody tr").first.inner_text()
     page.get_by_role("link", name="Functions").click()
     assert "Shop\\Brand::load" in page.locator("tbody tr").first.inner_text()
+
+
+@pytest.mark.parametrize("visitor", [{}, WITHOUT_SCRIPTS], indirect=True, ids=["scripts", "no-scripts"])
+def test_from_the_first_page_to_what_got_dearer(visitor: Visitor) -> None:
+    """ADV-02: from the first page it is one click to the slow drifts, and one more to the course of each; also without
+    JS, and markup in a name is text.
+    """
+    visitor.open("/")
+    page = visitor.page
+    page.get_by_role("link", name="slow drifts").click()
+    rows = page.locator("table.drifts tbody tr")
+    assert [("2.04" in row, "blog" in row) for row in rows.all_inner_texts()] == [(True, False), (True, True)]
+    assert rows.last.inner_text().startswith(MARKUP)
+    rows.first.get_by_role("link", name="GET /list/{}").click()
+    assert "/trend?" in page.url
+    assert page.get_by_role("heading", level=1).inner_text() == "Endpoint over time"
 
 
 @pytest.mark.parametrize("path", [*PAGES, f"/requests/{EVIL}", f"/spikes/{EVIL_SPIKE}", "/?project=blog"])

@@ -12,7 +12,7 @@ import pytest
 from bitville_apm import limits
 from bitville_apm.store.interface import IKeyring
 from bitville_apm.store.sqlite import Main, files
-from tests.store.make import NOON, Pump, spike
+from tests.store.make import NOON, Pump, drifts, spike
 from tests.store.test_sqlite_contract import sqlite_in
 
 
@@ -101,6 +101,26 @@ def test_the_keyring_answers_as_main_does(tmp_path: Path) -> None:
         assert ask(ring.session(b"s", NOON))["name"] == "eve"
         ask(ring.drop_session(b"s"))
         assert ask(ring.session(b"s", NOON)) is None
+
+
+def test_a_main_db_of_the_version_before_drifts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """design 6: a main.db made before there were slow drifts keeps its keys and spikes and takes them; the file as it
+    was is beside it.
+    """
+    with monkeypatch.context() as patched:
+        patched.setitem(files.VERSIONS, "main", 3)
+        old = Main.open(tmp_path)
+        old.add_key("a", b"1", "shop", "ingest", NOON, None)
+        old.keep_spike(spike("first"))
+        old.close()
+    with sqlite_in(tmp_path, Pump()) as opened:
+        ask, store = opened.pump.ask, opened.store
+        assert ask(store.drifts(None)) == []
+        ask(store.keep_drifts(drifts("shop")))
+        assert ask(store.drifts(None)) == [drifts("shop")]
+        assert ask(store.spike(None, "first")) == spike("first")
+        assert [key["id"] for key in ask(store.keys())] == ["a"]
+    assert (tmp_path / "main.db.version-3").exists()
 
 
 def test_keys_of_the_version_before_spikes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
