@@ -31,9 +31,9 @@ def cause(story: Story, evidence: Evidence, php: Sequence[Evidence], waiting: bo
         if place.dimension == "endpoint":
             steps.insert(0, Step(dimension="endpoint", value=place.value))
     if story.head.dimension == "statement" and steps[0].dimension != "endpoint":
-        waiting_for = mechanism.unfinished([evidence, *php], story.head.value)
-        if waiting_for is not None and waiting_for.endpoint is not None:
-            steps.insert(0, Step(dimension="endpoint", value=waiting_for.endpoint))
+        asked = mechanism.asking([evidence, *php], story.head.value)
+        if asked is not None and asked.endpoint is not None:
+            steps.insert(0, Step(dimension="endpoint", value=asked.endpoint))
     if release is not None and label == "regression" and head.dimension in ("function", "endpoint", "statement"):
         label = "deploy"
         steps.insert(0, Step(dimension="release", value=release))
@@ -77,9 +77,9 @@ def named(
         return "crawler", client, mechanism.of_endpoint(evidence, client)
     if mechanism.dominant(of_endpoint) == "n" and endpoint is not None:
         return "traffic", endpoint, of_endpoint
-    waiting_for = mechanism.unfinished(everywhere, head.value) if head.dimension == "statement" else None
-    if waiting_for is not None and waiting_for.request is not None:
-        return "killer request", attrs.evolve(head, dimension="request", value=waiting_for.request), {}
+    asked = mechanism.asking(everywhere, head.value) if head.dimension == "statement" else None
+    if asked is not None and asked.request is not None:
+        return "killer request", attrs.evolve(head, dimension="request", value=asked.request), {}
     for value in used:
         factors = mechanism.of_use(evidence, value, php)
         way = mechanism.dominant(factors)

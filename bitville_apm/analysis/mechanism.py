@@ -139,24 +139,28 @@ def repeats(evidence: Sequence[Evidence], dimension: str, value: str) -> tuple[f
 
 
 @attrs.frozen
-class Unfinished:
-    """Who waits for a statement that nobody has finished: the one request, where it is one, and its endpoint."""
+class Asking:
+    """Who runs a statement that hardly any request has finished: the one request, where it is one, and its endpoint."""
 
     request: str | None
     endpoint: str | None
 
 
-def unfinished(evidence: Sequence[Evidence], statement: str) -> Unfinished | None:
-    """Who runs a statement whose requests have not ended, as far as looks tell; None where some have.
+def asking(evidence: Sequence[Evidence], statement: str) -> Asking | None:
+    """Who runs a statement that at most one request has finished, as far as looks tell; None where more have.
 
-    What a statement takes is told by PHP when the request ends. Where none that ran it did, it is that request's which
-    alone was in flight through most of the spike; and of the endpoint that most of what came to wait is for.
+    What a statement takes is told by PHP when the request ends. Before that it is the request's which alone was in
+    flight through most of the spike, and of the endpoint that most of what came to wait is for. A request has waited
+    for what the statement ran, or a few times less: several processes may work for it.
     """
-    if any(executed(one.spike.row("statement", statement)) > 1 for one in evidence):
+    if sum(one.spike.row("statement", statement).requests for one in evidence) > 1:
         return None
+    rows = [one.spike.row("statement", statement) for one in evidence]
+    ran = sum(row.cpu_us / 1e6 + row.blocked_s for row in rows)
+    least = limits.MECHANISM_DOMINANT * ran / limits.PARALLEL_WORKERS
     requests = [
         value for one in evidence for value, row in one.spike.rows.get("request", {}).items()
-        if not value.startswith("~") and host.mean(row.flight, one.spike.lengths) >= limits.LONE_REQUEST
+        if not value.startswith("~") and max(row.waiting_s, row.sql_us / 1e6) >= max(least, _lived(one.spike))
     ]  # fmt: skip
     came = [
         (host.mean(row.flight, one.spike.lengths) - _usual_flight(one.base, value), value)
@@ -164,7 +168,11 @@ def unfinished(evidence: Sequence[Evidence], statement: str) -> Unfinished | Non
     ]  # fmt: skip
     most, endpoint = max(came, default=(0.0, None))
     mine = most >= max(limits.LONE_REQUEST, limits.MECHANISM_DOMINANT * sum(max(0.0, rise) for rise, _ in came))
-    return Unfinished(requests[0] if len(requests) == 1 else None, endpoint if mine else None)
+    return Asking(requests[0] if len(requests) == 1 else None, endpoint if mine else None)
+
+
+def _lived(spike: Stretch) -> float:
+    return limits.LONE_REQUEST * spike.length
 
 
 def _usual_flight(base: Stretch, endpoint: str) -> float:

@@ -10,7 +10,7 @@ from bitville_apm.analysis.merge import explain_hosts
 from bitville_apm.analysis.report import Report
 from bitville_apm.analysis.rules import UNSEEN
 from bitville_apm.records import Frame
-from tests.analysis.made import BEGIN, before, during, load, use
+from tests.analysis.made import BEGIN, before, during, frame, load, use
 
 ONSET, END = BEGIN - 1, BEGIN + 60
 ID = "5b0c6f0e-9a53-4c6e-8c52-0d6c4b1f2a77"
@@ -314,6 +314,11 @@ def test_killer_request_whose_statement_runs() -> None:
     assert [(step.dimension, step.value) for step in report.causes[0].story] == [
         ("endpoint", "GET /report"), ("request", ID), ("statement", "SELECT all"),
     ]  # fmt: skip
+    ended = {"requests": 1.0, "executions": 3.0, "sql_us": 5.9e7, "cpu_us": 3e7}
+    at_its_end = during_it | {"request": {ID: {"requests": 1.0, "sql_us": 5.9e7}}, "statement": {"SELECT all": ended}}
+    last = frame(BEGIN + 50, at_its_end, tasks=3.5, load=load(3.5))
+    whole = explained([*during(5, tables=during_it, tasks=3.5, load=load(3.5)), last], usual)
+    assert first(whole) == ("request", ID, "killer request"), "also when it ends meanwhile and says how often it asked"
     two = during_it | {"request": {ID: one, ID[::-1]: one}}
     assert first(explained(during(tables=two, tasks=3.5, load=load(3.5)), usual))[0] == "statement", "whose is it?"
 
