@@ -9,14 +9,17 @@ from typing import Any
 
 import attrs
 import msgspec
+from twisted.internet import reactor as real_reactor
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.task import Clock, deferLater
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from bitville_apm import limits
 from bitville_apm.analysis.baseline import Regression
+from bitville_apm.clock import WallClock
 from bitville_apm.collector.nightly import COUNTED, DIMENSIONS, Nightly, spread_of
-from bitville_apm.store.interface import Drifts, TooSlow, TopRow
+from bitville_apm.store.interface import Arrival, Drifts, TooSlow, TopRow
+from bitville_apm.store.sqlite import SqliteStore
 from bitville_apm.store.sqlite.files import day_of, remove_day
 from tests.collector.rig import running
 from tests.store.contract import Open
@@ -24,6 +27,7 @@ from tests.store.make import DAY, NOON, Pump, frame
 from tests.store.test_sqlite_contract import sqlite_in
 from tests.web.world import top_row
 
+reactor: Any = real_reactor
 MIDNIGHT = NOON - DAY / 2
 SPREAD = 300.0
 BEGINS = limits.NIGHTLY_AFTER_S + SPREAD
@@ -253,7 +257,7 @@ def test_each_installation_has_its_own_time() -> None:
 # --- Over a real store ------------------------------------------------------------------------------------
 
 
-def counted(opened: Open, day: float, project: str, cost_ms: float) -> None:
+def day_of_project(day: float, project: str, cost_ms: float) -> Arrival:
     """What a host of a project counted on one day: an endpoint, a function and a statement."""
     cpu = round(1e6 * cost_ms)
     columns = {"requests": [1000], "cpu_us": [cpu], "wall_us": [2 * cpu]}
@@ -262,7 +266,7 @@ def counted(opened: Open, day: float, project: str, cost_ms: float) -> None:
         "function": {"values": ["Price::of"], "columns": columns},
         "statement": {"values": ["SELECT 1"], "columns": {**columns, "executions": [4000]}},
     }
-    assert opened.write(frame(day + 3600, project=project, cells=cells)) == ["stored"]
+    return frame(day + 3600, project=project, cells=cells)
 
 
 def night(opened: Open) -> Nightly:
@@ -283,8 +287,8 @@ def test_days_of_a_real_store(tmp_path: Path) -> None:
     pump = Pump()
     with sqlite_in(tmp_path, pump, days=9) as opened:
         for ago in range(1, 9):
-            counted(opened, MIDNIGHT - ago * DAY, "shop", 20.0 if ago <= 2 else 10.0)
-            counted(opened, MIDNIGHT - ago * DAY, "blog", 10.0)
+            shop = day_of_project(MIDNIGHT - ago * DAY, "shop", 20.0 if ago <= 2 else 10.0)
+            assert opened.write(shop, day_of_project(MIDNIGHT - ago * DAY, "blog", 10.0)) == ["stored"] * 2
         nightly = night(opened)
         assert {name: nightly.counted[name] for name in COUNTED if nightly.counted[name]} == {
             "projects": 2, "values": 6, "found": 3,
@@ -308,6 +312,43 @@ def test_days_of_a_real_store(tmp_path: Path) -> None:
         assert (shop.day, shop.days) == (MIDNIGHT + 2 * DAY, 8)
         assert len(found_by(shop)) == 3
         assert {one.since for one in found_by(shop)} == {MIDNIGHT - 2 * DAY}
+
+
+class RealReactorTests(TestCase):
+    """With real threads and a real clock."""
+
+    async def test_a_night_beside_the_reactor(self) -> None:
+        """ADV-02, design 4: days are asked for and compared in threads, with rests between; a night that a stop
+        cuts short goes on where it was after the next start.
+        """
+        for name in ("NIGHTLY_START_S", "NIGHTLY_AFTER_S"):
+            self.patch(limits, name, 0.0)
+        self.patch(limits, "NIGHTLY_LOOK_S", 0.01)
+        self.patch(limits, "DRIFT_WINDOW_DAYS", 7)
+        clock: Any = WallClock(reactor)
+        clock.seconds = lambda: NOON
+        store = SqliteStore.open(Path.cwd(), clock)
+        self.addCleanup(lambda: Deferred.fromCoroutine(store.close()))
+        for ago in range(1, 8):
+            for project in ("blog", "shop"):
+                await store.write([day_of_project(MIDNIGHT - ago * DAY, project, 20.0 if ago <= 2 else 10.0)])
+        first = Nightly(store, clock)
+        first.start()
+        while not await store.drifts(None):
+            await deferLater(reactor, 0.01)
+        await first.stop()
+        assert not first.state()["working"]
+        done = [night.project for night in await store.drifts(None)]
+        again = Nightly(store, clock)
+        again.start()
+        while again.state()["day"] is None:
+            await deferLater(reactor, 0.01)
+        await again.stop()
+        nights = await store.drifts(None)
+        assert [(night.project, night.day, len(found_by(night))) for night in nights] == [
+            (project, MIDNIGHT - DAY, 3) for project in ("blog", "shop")
+        ]
+        assert again.counted["projects"] == 2 - len(done)
 
 
 def test_a_collector_tells_of_its_nights(tmp_path: Path) -> None:
