@@ -117,7 +117,7 @@ $sql = new Sql($config, hrtime(true), $budget);
 $here = $sql->connection(Connection::facts('pgsql:host=db1;dbname=shop;password=geheim', 'joe'));
 $there = $sql->connection(Connection::facts('sqlite:/var/a.db', null));
 for ($i = 0; $i < 700; $i++) {
-    $sql->add('select ' . $i % 3 . " from t where a = 'x'", 0, $i % 50 === 0 ? 200000000 : 1000, $i % 9 === 0, $i % 2 ? $here : $there, 1, ['f']);
+    $sql->add('select ' . $i % 3 . " from t where a = 'x'", hrtime(true), $i % 50 === 0 ? 200000000 : 1000, $i % 9 === 0, $i % 2 ? $here : $there, 1, ['f']);
 }
 foreach ([false, true] as $short) {
     $section = $sql->section($short, PHP_INT_MAX >> 1);

@@ -12,6 +12,7 @@ declare(strict_types=1);
 
 use BitvilleApm\Statement;
 
+require dirname($argv[1]) . '/Dialect.php';
 require $argv[1];
 error_reporting(E_ALL);
 set_error_handler(static function (int $level, string $message): bool {

@@ -13,10 +13,10 @@ final class Application
 {
     const MEDIAWIKI = __DIR__ . '/mediawiki.php';
 
-    /** WordPress' hooks: priority, and how many of its arguments are wanted. */
+    /** WordPress' hooks: priority, how many of its arguments are wanted, and the function, if not of the same name. */
     const STATEMENTS = [
         'query' => [PHP_INT_MAX, 1],
-        'log_query_custom_data' => [PHP_INT_MAX, 4],
+        'log_query_custom_data' => [PHP_INT_MAX, 4, 'queried'],
     ];
     const ROUTES = [
         'wp' => [PHP_INT_MIN, 1],
@@ -80,10 +80,32 @@ final class Application
     {
         foreach ($hooks as $hook => $how) {
             $GLOBALS['wp_filter'][$hook][$how[0]][] = [
-                'function' => [self::class, $hook],
+                'function' => [self::class, isset($how[2]) ? $how[2] : $hook],
                 'accepted_args' => $how[1],
             ];
         }
+    }
+
+    /** WordPress' `query`, a filter: before a statement. */
+    public static function query($statement)
+    {
+        Client::quietly(static function () {
+            if (Client::request() !== null && Client::rest()) {
+                WordPress::before();
+            }
+        });
+        return $statement;
+    }
+
+    /** WordPress' `log_query_custom_data`, a filter: after each statement. */
+    public static function queried($data, $statement = '', $seconds = 0.0, $callers = '')
+    {
+        Client::quietly(static function () use ($statement, $seconds, $callers) {
+            if (Client::rest()) {
+                WordPress::after((string) $statement, (float) $seconds, (string) $callers);
+            }
+        });
+        return $data;
     }
 
     /** Any of the hooks above: what a filter is given goes back as it came. */

@@ -26,7 +26,8 @@ final class Budget
     public function spend(int $ns): void
     {
         $this->spentNs += $ns;
-        $this->countedNs += self::counted($ns);
+        // As counted(), without a call for each statement.
+        $this->countedNs += $ns < Limits::BUDGET_PIECE_US * 1000 ? $ns : Limits::BUDGET_PIECE_US * 1000;
     }
 
     /** One piece of work without its waiting for a CPU: on a machine that is too busy detail is wanted most. */
@@ -42,11 +43,13 @@ final class Budget
 
     /**
      * Whether there is time for a detail: $leastUs, or $share of the budget; if not, it is said to be left out.
+     *
+     * @param int $now hrtime
      */
-    public function allows(string $detail, float $share = 1.0, int $leastUs = Limits::BUDGET_US): bool
+    public function allows(string $detail, int $now, float $share = 1.0, int $leastUs = Limits::BUDGET_US): bool
     {
-        $passedNs = hrtime(true) - $this->startNs;
-        if ($this->countedNs <= max($leastUs * 1e3, $share * Limits::BUDGET_SHARE * $passedNs)) {
+        $spentNs = $this->countedNs;
+        if ($spentNs <= $leastUs * 1000 || $spentNs <= $share * Limits::BUDGET_SHARE * ($now - $this->startNs)) {
             return true;
         }
         $this->leave($detail);

@@ -6,6 +6,9 @@ final class Connection
 {
     private $facts = [];
 
+    /** Those as one text. */
+    private $key;
+
     /** @param array $facts driver, host, port, database, user: those that are known */
     public function __construct(array $facts)
     {
@@ -14,6 +17,7 @@ final class Connection
                 $this->facts[$name] = substr((string) $fact, 0, $name === 'database' ? Limits::STRING : Limits::KEY);
             }
         }
+        $this->key = implode("\0", $this->facts);
     }
 
     /** Notes one execution that began at $began (hrtime) and ends now. */
@@ -22,17 +26,22 @@ final class Connection
         $this->took($sql, $text, hrtime(true) - $began, $failed, $variables);
     }
 
-    /** Notes one execution that took $ns and has just ended. */
+    /**
+     * Notes one execution that took $ns and has just ended.
+     *
+     * @param string[]|string|null $stack as Sql::add() takes it
+     */
     public function took(
         Sql $sql,
         string $text,
         int $ns,
         bool $failed,
         ?int $variables = null,
-        ?array $stack = null
+        $stack = null
     ): void {
         try {
-            $sql->add($text, hrtime(true) - $ns, $ns, $failed, $sql->connection($this->facts), $variables, $stack);
+            $connection = $sql->connection($this->facts, $this->key);
+            $sql->add($text, hrtime(true), $ns, $failed, $connection, $variables, $stack);
         } catch (\Throwable $e) {
             // The statement ran; that is what counts for the application.
         }

@@ -58,8 +58,11 @@ final class Limits
     const QUERIES_BYTES = 1048576;
     const STATEMENT_BYTES = 16384;
     const STACK_FRAMES = 5;
-    /** Frames of libraries looked through for those. */
+    /** Frames of libraries looked through for those; and first, where most of them are found. */
     const STACK_LIBRARIES = 30;
+    const STACK_NEAR = 15;
+    /** What is kept of WordPress' own list of those that led to a statement: twenty of them and more. */
+    const CALLERS_BYTES = 2048;
     const SLOW_MS = 100;
     /** WordPress' own list of statements is emptied beyond this, where it is kept for us alone. */
     const SAVED_QUERIES = 50;

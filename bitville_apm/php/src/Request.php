@@ -40,6 +40,9 @@ final class Request
     private $fatal;
     private $memory;
     private $pid;
+
+    /** Whether this process may be forked: only then it has to be asked who it is, for each statement. */
+    private $forks;
     private $over = false;
 
     /** Whether somebody asked for this request's deep profile: then it is kept whole. */
@@ -54,6 +57,7 @@ final class Request
         $this->config = $config;
         $this->id = self::uuid();
         $this->pid = function_exists('getmypid') ? getmypid() : 0;
+        $this->forks = $this->pid !== 0 && (Facts::commandLine() || function_exists('pcntl_fork'));
         $this->redactor = new Redactor($config->redactKeys);
         $this->facts = new Facts($config, $this->redactor);
         $now = microtime(true);
@@ -143,7 +147,7 @@ final class Request
     /** Where statements are noted; null when nobody wants them. */
     public function sql(string $source): ?Sql
     {
-        if (!$this->config->sql || !$this->config->takes($source)) {
+        if (!$this->config->sql || $this->config->sqlMethod !== 'auto' && !$this->config->takes($source)) {
             return null;
         }
         if ($this->sql === null && Client::rest()) {
@@ -160,7 +164,7 @@ final class Request
     /** False in a child that was forked off: the request is its parent's. */
     public function mine(): bool
     {
-        return !$this->over && ($this->pid === 0 || $this->pid === getmypid());
+        return !$this->over && (!$this->forks || $this->pid === getmypid());
     }
 
     /** Names the endpoint, as soon as it is known. */

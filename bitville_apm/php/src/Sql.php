@@ -9,12 +9,10 @@ namespace BitvilleApm;
  */
 final class Sql
 {
-    /** Where a file is not the application's own. */
-    const LIBRARY = '#/(?:vendor|rdbms|Illuminate|Doctrine|wp-includes/(?:class-wpdb|wp-db|class-wp-hook|plugin)\.php)(?:/|$)#';
-
     const FAILED_REDACTION = '[SQL REDACTION FAILED]';
 
     private $config;
+    private $origin;
 
     /** hrtime of the request's start, for `at`. */
     private $startNs;
@@ -41,12 +39,17 @@ final class Sql
         $this->config = $config;
         $this->startNs = $startNs;
         $this->budget = $budget;
+        $this->origin = new Origin($config->sqlStackFrames);
     }
 
-    /** @param array $facts driver, host, port, database, user; @return int what add() takes for it */
-    public function connection(array $facts): int
+    /**
+     * @param array $facts driver, host, port, database, user
+     * @param string|null $key those as one text, where the caller has it
+     * @return int what add() takes for it
+     */
+    public function connection(array $facts, ?string $key = null): int
     {
-        $key = implode("\0", $facts);
+        $key = $key === null ? implode("\0", $facts) : $key;
         if (!isset($this->connectionIndex[$key])) {
             $this->connectionIndex[$key] = count($this->connections);
             $this->connections[] = $facts;
@@ -57,40 +60,40 @@ final class Sql
     /**
      * Counts one execution.
      *
-     * @param int $startNs hrtime when it began
+     * @param int $endNs hrtime when it ended, which is now
      * @param int $ns how long it took
      * @param int|null $variables number of bound values; the values themselves are never taken
-     * @param string[]|null $stack the frames that led here, where the source knows them; else they are looked up
+     * @param string[]|string|null $stack the frames that led here, where the source knows them: innermost first, or as
+     *   WordPress has them (`main, Page->show, get`); else they are looked up
      */
     public function add(
         string $sql,
-        int $startNs,
+        int $endNs,
         int $ns,
         bool $failed,
         int $connection,
         ?int $variables,
-        ?array $stack = null
+        $stack = null
     ): void {
-        $began = hrtime(true);
         $slow = $ns >= Limits::SLOW_MS * 1000000;
         $this->n++;
         $driver = isset($this->connections[$connection]['driver']) ? $this->connections[$connection]['driver'] : '';
-        $this->byDriver[$driver] = $this->ofDriver($driver) + 1;
+        $this->byDriver[$driver] = isset($this->byDriver[$driver]) ? $this->byDriver[$driver] + 1 : 1;
         $this->ns += $ns;
         $this->failed += (int) $failed;
         $this->slow += (int) $slow;
         $length = min(strlen($sql), Limits::STATEMENT_BYTES);
         $room = count($this->kept) < Limits::QUERIES && $this->bytes + $length <= Limits::QUERIES_BYTES;
-        if ($room && $this->budget->allows('sql')) {
+        if ($room && $this->budget->allows('sql', $endNs)) {
             $this->kept[] = [
                 'sql' => $this->held($sql),
                 'ms' => $ns / 1e6,
-                'at' => ($startNs - $this->startNs) / 1e6,
+                'at' => ($endNs - $ns - $this->startNs) / 1e6,
                 'n' => 1,
                 'c' => $connection,
                 'failed' => (int) $failed,
                 'vars' => $variables,
-                'stack' => $this->config->sqlStack ? $this->framesOf($stack, $slow) : null,
+                'stack' => $this->config->sqlStack ? $this->framesOf($stack, $slow, $endNs) : null,
             ];
             if ($this->repeated !== []) {
                 $this->repeated[$connection . ':' . end($this->kept)['sql']] = count($this->kept) - 1;
@@ -98,7 +101,7 @@ final class Sql
         } else {
             $this->repeat($sql, $ns, $failed, $connection);
         }
-        $this->budget->spend(hrtime(true) - $began);
+        $this->budget->spend(hrtime(true) - $endNs);
     }
 
     /** Counts executions that were seen by their number alone. */
@@ -134,12 +137,16 @@ final class Sql
     }
 
     /** Of a slow statement always; the budget is for those of all others. */
-    private function framesOf(?array $known, bool $slow): ?array
+    private function framesOf($known, bool $slow, int $now)
     {
+        if (is_string($known)) {
+            // Taken apart when it is sent, which for most requests is never.
+            return strlen($known) > Limits::CALLERS_BYTES ? substr($known, -Limits::CALLERS_BYTES) : $known;
+        }
         if ($known !== null) {
             return array_slice($known, 0, $this->config->sqlStackFrames);
         }
-        return $slow || $this->budget->allows('sql_stack', 0.5, Limits::BUDGET_STACK_US) ? $this->stack() : null;
+        return $slow || $this->budget->allows('sql_stack', $now, 0.5, Limits::BUDGET_STACK_US) ? $this->origin->frames() : null;
     }
 
     /** The text as kept; the same text is held once however often it runs. */
@@ -150,34 +157,6 @@ final class Sql
         }
         $this->bytes += strlen($sql);
         return $sql;
-    }
-
-    /**
-     * The application's frames that led here, innermost first, without arguments: without those of its libraries,
-     * but for the innermost ones where there is nothing else.
-     */
-    private function stack(): array
-    {
-        $most = $this->config->sqlStackFrames;
-        $frames = debug_backtrace(DEBUG_BACKTRACE_IGNORE_ARGS, $most + Limits::STACK_LIBRARIES);
-        $own = $all = [];
-        foreach ($frames as $i => $frame) {
-            if (!isset($frame['file']) || strncmp($frame['file'], __DIR__, strlen(__DIR__)) === 0) {
-                continue;
-            }
-            // A frame says where a call was made; the function that made it is that of the next frame.
-            $by = isset($frames[$i + 1]) ? $frames[$i + 1] : ['function' => ''];
-            $name = (isset($by['class']) ? $by['class'] . $by['type'] : '') . $by['function'];
-            $line = rtrim($frame['file'] . ':' . $frame['line'] . ' ' . $name);
-            $all[] = $line;
-            if (preg_match(self::LIBRARY, $frame['file']) === 0) {
-                $own[] = $line;
-                if (count($own) === $most) {
-                    break;
-                }
-            }
-        }
-        return $own !== [] ? $own : array_slice($all, 0, $most);
     }
 
     /** The `sql` of an end record without any statement, for when there is no memory for more. */
@@ -205,30 +184,39 @@ final class Sql
         if ($this->n === 0) {
             return null;
         }
-        $seen = [];
+        // By connection and text: its statement; and by connection and statement where it is in $queries.
+        $seen = $place = [];
         $queries = [];
         foreach ($this->kept as $entry) {
-            $key = $entry['c'] . ':' . $entry['sql'];
-            if (!isset($seen[$key])) {
+            $text = $entry['sql'];
+            $c = $entry['c'];
+            if (!isset($seen[$c][$text])) {
                 if ($budgetNs < 0) {
                     $this->truncated = true;
                     $this->budget->leave('sql');
                     continue;
                 }
                 $began = hrtime(true);
-                $seen[$key] = $this->statement($entry['sql'], $entry['c']);
+                $seen[$c][$text] = $this->statement($text, $c);
                 $budgetNs -= Budget::counted(hrtime(true) - $began);
             }
-            $entry['sql'] = $seen[$key];
-            if ($short) {
-                self::sum($queries, $entry);
-            } else {
-                $queries[] = self::detail($entry);
+            $statement = $seen[$c][$text];
+            if (!$short) {
+                $queries[] = $this->detail($statement, $entry);
+                continue;
             }
+            if (!isset($place[$c][$statement])) {
+                $place[$c][$statement] = count($queries);
+                $queries[] = ['sql' => $statement, 'ms' => 0.0, 'n' => 0, 'c' => $c];
+            }
+            self::sum($queries[$place[$c][$statement]], $entry);
+        }
+        foreach ($short ? $queries : [] as $i => $query) {
+            $queries[$i]['ms'] = round($query['ms'], 3);
         }
         $out = $this->totals();
         $out['connections'] = $this->connections;
-        $out['queries'] = array_values($queries);
+        $out['queries'] = $queries;
         $out['truncated'] = $this->truncated;
         return $out;
     }
@@ -244,24 +232,19 @@ final class Sql
         }
     }
 
-    private static function sum(array &$queries, array $entry): void
+    private static function sum(array &$query, array $entry): void
     {
-        $key = $entry['c'] . ':' . $entry['sql'];
-        if (!isset($queries[$key])) {
-            $queries[$key] = ['sql' => $entry['sql'], 'ms' => 0.0, 'n' => 0, 'c' => $entry['c']];
-        }
-        $queries[$key]['ms'] = round($queries[$key]['ms'] + $entry['ms'], 3);
-        $queries[$key]['n'] += $entry['n'];
+        $query['ms'] += $entry['ms'];
+        $query['n'] += $entry['n'];
         if ($entry['failed'] > 0) {
-            $failed = isset($queries[$key]['failed']) ? $queries[$key]['failed'] : 0;
-            $queries[$key]['failed'] = $failed + $entry['failed'];
+            $query['failed'] = (isset($query['failed']) ? $query['failed'] : 0) + $entry['failed'];
         }
     }
 
-    private static function detail(array $entry): array
+    private function detail(string $statement, array $entry): array
     {
         $out = [
-            'sql' => $entry['sql'],
+            'sql' => $statement,
             'ms' => round($entry['ms'], 3),
             'at' => round($entry['at'], 3),
             'c' => $entry['c'],
@@ -278,8 +261,12 @@ final class Sql
         if ($entry['ms'] / $entry['n'] >= Limits::SLOW_MS) {
             $out['slow'] = true;
         }
-        if ($entry['stack'] !== null && $entry['stack'] !== []) {
-            $out['stack'] = $entry['stack'];
+        $stack = $entry['stack'];
+        if (is_string($stack)) {
+            $stack = array_slice(array_reverse(explode(', ', $stack)), 0, $this->config->sqlStackFrames);
+        }
+        if ($stack !== null && $stack !== []) {
+            $out['stack'] = $stack;
         }
         return $out;
     }

@@ -35,12 +35,6 @@ final class WordPress
     public static function hooked(string $hook, array $given): void
     {
         switch ($hook) {
-            case 'query':
-                self::before();
-                break;
-            case 'log_query_custom_data':
-                self::after((string) $given[1], (float) $given[2], (string) $given[3]);
-                break;
             case 'pre_http_request':
                 if ($given[0] === false && is_string($given[2])) {
                     self::$calling[] = [$given[2], hrtime(true)];
@@ -61,7 +55,7 @@ final class WordPress
     }
 
     /** Before a statement. Where SAVEQUERIES is off by somebody's wish, it is counted only. */
-    private static function before(): void
+    public static function before(): void
     {
         $sql = Client::sql('wordpress');
         if ($sql === null) {
@@ -71,11 +65,11 @@ final class WordPress
             define('SAVEQUERIES', true);
             self::$ours = true;
         }
-        $database = isset($GLOBALS['wpdb']) ? $GLOBALS['wpdb'] : null;
         if (!defined('SAVEQUERIES') || !constant('SAVEQUERIES')) {
             $sql->count(1);
-        } elseif (self::$ours && isset($database->queries) && count($database->queries) > Limits::SAVED_QUERIES) {
-            $database->queries = [];
+        } elseif (function_exists('remove_filter')) {
+            // It has done what it was there for: from here on after() sees all.
+            remove_filter('query', [Application::class, 'query'], PHP_INT_MAX);
         }
     }
 
@@ -84,13 +78,16 @@ final class WordPress
      *
      * @param string $callers as WordPress has looked them up already, outermost first: `a, B->c, …`
      */
-    private static function after(string $statement, float $seconds, string $callers): void
+    public static function after(string $statement, float $seconds, string $callers): void
     {
         $sql = Client::sql('wordpress');
         if ($sql === null) {
             return;
         }
         $database = isset($GLOBALS['wpdb']) ? $GLOBALS['wpdb'] : null;
+        if (self::$ours && isset($database->queries) && count($database->queries) > Limits::SAVED_QUERIES) {
+            $database->queries = [];
+        }
         if (self::$connection === null) {
             self::$connection = new Connection([
                 'driver' => 'mysql',
@@ -101,8 +98,7 @@ final class WordPress
         }
         $handle = isset($database->dbh) ? $database->dbh : null;
         $failed = $handle instanceof \mysqli && mysqli_errno($handle) !== 0;
-        $stack = array_reverse(explode(', ', $callers));
-        self::$connection->took($sql, $statement, (int) ($seconds * 1e9), $failed, null, $stack);
+        self::$connection->took($sql, $statement, (int) ($seconds * 1e9), $failed, null, $callers);
     }
 
     /** After a call to another host; those that began within it and never said how they ended go with it. */

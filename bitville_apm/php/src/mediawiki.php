@@ -19,11 +19,12 @@ if (!function_exists('Wikimedia\Rdbms\pg_send_query') && !function_exists('Wikim
     function pg_get_result($connection)
     {
         $result = \pg_get_result($connection);
-        \BitvilleApm\Client::quietly(static function () use ($connection, $result) {
-            if (\BitvilleApm\Client::sql('pgsql') !== null) {
+        // MediaWiki asks for more before each statement: that costs no handler of ours.
+        if (\class_exists('BitvilleApm\Pgsql', false) && \BitvilleApm\Pgsql::waits($connection)) {
+            \BitvilleApm\Client::quietly(static function () use ($connection, $result) {
                 \BitvilleApm\Pgsql::got($connection, $result);
-            }
-        });
+            });
+        }
         return $result;
     }
 }
