@@ -6,10 +6,11 @@
            adds 4 at most
 
 A spike opens when S > 8 while three of the last five seconds are above m by more than max(1.5, half of the cores), for
-sessions and requests in flight by more than max(3, the cores). Its onset is the last second at which S was 0. It closes
-after three frames below m + max(2 s, a tenth of its rise, but not more than would open one). Seconds of a spike are
-kept out of the hour that the next one is compared with. A level that stays for an hour is no spike any more but the
-new normal: it closes, and that hour is compared with.
+sessions and requests in flight by more than max(3, the cores), and the last ten in the mean by more than 2 s: on a busy
+host, whose queue grows and is gone again, what would be over at once does not begin. Its onset is the last second at
+which S was 0. It closes after three frames below m + max(2 s, a tenth of its rise, but not more than would open one).
+Seconds of a spike are kept out of the hour that the next one is compared with. A level that stays for an hour is no
+spike any more but the new normal: it closes, and that hour is compared with.
 
 m is the larger of the medians of the last hour and of the last ten minutes but one: a morning that fills up over an
 hour is no spike, one that fills up over five minutes is.
@@ -85,23 +86,26 @@ class Series:
     most: float = 0.0
     """The worst second of the spike that is open."""
     window: tuple[float, list[float], int] = (-math.inf, [], 0)
-    above: tuple[bool, ...] = ()
+    last_ten: tuple[float, ...] = ()
 
     def second(self, at: float, value: float, floor: float) -> bool:
         """Take one second; whether it triggers."""
         if self.last is not None and at - self.last > limits.GAP_FORGETS_S:
-            self.total, self.zero_at = 0.0, None
+            self.total, self.zero_at, self.last_ten = 0.0, None, ()
         self.last = at
         middle, sigma = self.usual
         step = min((value - middle) / sigma - limits.CUSUM_SLACK, limits.CUSUM_STEP)
         self.total = min(max(0.0, self.total + step), limits.CUSUM_MOST)
         if self.total == 0.0 or self.zero_at is None:
             self.zero_at = at
+        self.last_ten = (*self.last_ten[-limits.WINDOW_S + 1 :], value)
         if not self.history.enough:
             return False
-        above = value - middle > floor
-        self.above = (*self.above[-limits.ABOVE_OF + 1 :], above)
-        return above and self.total > limits.CUSUM_TRIGGER and sum(self.above) >= limits.ABOVE_LEAST
+        if value - middle <= floor or self.total <= limits.CUSUM_TRIGGER:
+            return False
+        above = sum(one - middle > floor for one in self.last_ten[-limits.ABOVE_OF :])
+        mean = sum(self.last_ten) / len(self.last_ten)
+        return above >= limits.ABOVE_LEAST and mean - middle > limits.CLOSE_SIGMAS * sigma
 
 
 @attrs.define(eq=False)

@@ -70,6 +70,16 @@ def test_what_a_spike_leaves_behind_does_not_swallow_the_next() -> None:
     assert BEGIN + 1395 <= found[2].at <= BEGIN + 1405
 
 
+def test_a_busy_queue_that_comes_and_goes_is_no_spike() -> None:
+    """ADV-02: on a host whose tasks differ a lot from second to second, six seconds at its worst are over at once."""
+    rng = random.Random(5)
+
+    def level(second: int) -> float:
+        return 17.0 if second % 600 < 6 and second >= 1200 else max(0.0, rng.gauss(6.0, 4.0))
+
+    assert fed(Detector(), frames(level, 4800, cores=4)) == []
+
+
 def test_a_quiet_day_with_a_rhythm_opens_nothing() -> None:
     """ADV-02: a day's rhythm and its noise are no spike."""
     rng = random.Random(2)
