@@ -491,6 +491,11 @@ DISK_FULL_BYTES = 1 * MIB
 BLOCK_VALUES = 20_000
 """Values that one host's minute or hour keeps of a dimension, the rest is `~other`: each commit writes all of it anew,
 800 KB and 15 ms then. Frames at their caps bring 7,200 in an hour at most (single requests)."""
+TOTAL_VALUES = 5000
+"""Values up to which a day is added up: of single requests there are more, and no two hours have the same."""
+TOTALS_TOGETHER = 4
+"""Dimensions of hosts whose last hour is added to its day by one commit, 5 to 20 ms each: when an hour begins, all of
+them are due, and there are hundreds of commits until the next."""
 HISTOGRAM_BUCKET = 400
 """Highest bucket of a histogram (wire.md 6): 1.1^400 µs is a thousand years."""
 HISTOGRAM_COUNT = 2**32 - 1

@@ -27,7 +27,7 @@ from bitville_apm import limits
 from bitville_apm.cells import SUMS, Columns
 from bitville_apm.store.sqlite import arrays
 
-MINUTE, HOUR = 1, 60
+MINUTE, HOUR, DAY = 1, 60, 1440
 """What a block spans, in minutes."""
 COLUMNS = (*SUMS, "max_us")
 _EMPTY: dict[str, Any] = dict.fromkeys(COLUMNS, 0) | {"executions": -1, "blocked_s": 0.0, "waiting_s": 0.0}
@@ -119,6 +119,10 @@ class Block:
             cell.histogram = {}
             self.count(row, cell.histogram)
         return cell
+
+    def cells(self) -> dict[int, Columns]:
+        """The columns of all values."""
+        return {value: self.cell(row) for row, value in enumerate(self.values)}
 
 
 EMPTY = Block((), {})

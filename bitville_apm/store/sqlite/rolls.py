@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from operator import itemgetter
 
 from bitville_apm.cells import Columns
-from bitville_apm.store.sqlite import blocks, ranks
+from bitville_apm.store.sqlite import blocks, ranks, totals
 from bitville_apm.store.sqlite.blocks import HOUR, MINUTE, Block, Other
 from bitville_apm.store.sqlite.compressing import Bodies
 
@@ -27,13 +27,21 @@ _Change = Callable[[Block, Mapping[int, Columns], Other], Block]
 
 
 def add(db: sqlite3.Connection, bodies: Bodies, cells: Cells, other: Other) -> None:
-    """Add the cells of minutes to their blocks, and to those of their hours. `other` gives the number of `~other`."""
-    _change(db, bodies, cells, blocks.added, other)
+    """Add the cells of minutes to their blocks, and to those of their hours and days. `other` gives the number of
+    `~other`.
+    """
+    hours = by_hour(cells)
+    _change(db, bodies, MINUTE, cells, blocks.added, other)
+    _change(db, bodies, HOUR, hours, blocks.added, other)
+    totals.add(db, bodies, hours)
 
 
 def take_out(db: sqlite3.Connection, bodies: Bodies, cells: Cells, other: Other) -> None:
     """Undo `add` of the same cells."""
-    _change(db, bodies, cells, blocks.taken_out, other)
+    hours = by_hour(cells)
+    _change(db, bodies, MINUTE, cells, blocks.taken_out, other)
+    _change(db, bodies, HOUR, hours, blocks.taken_out, other)
+    totals.take_out(db, bodies, hours, other)
 
 
 def by_hour(cells: Cells) -> Cells:
@@ -55,18 +63,17 @@ def _together(tables: list[Mapping[int, Columns]]) -> dict[int, Columns]:
     return sums
 
 
-def _change(db: sqlite3.Connection, bodies: Bodies, cells: Cells, change: _Change, other: Other) -> None:
-    for span, tables in ((MINUTE, cells), (HOUR, by_hour(cells))):
-        for (project, dimension, at, host), table in sorted(tables.items(), key=itemgetter(0)):  # as the index is
-            key = (project, dimension, span, at, host)
-            row = db.execute(_SELECT, key).fetchone()
-            block = change(blocks.EMPTY if row is None else Block.of(bodies.decompress(row[1])), table, other)
-            body = bodies.compress_plain(block.packed(planes=span == MINUTE))
-            plain = ranks.packed(block) if span == HOUR else None
-            ranked = bodies.compress_plain(plain) if plain is not None else None
-            if row is not None and not block.values:
-                db.execute("DELETE FROM block WHERE row = ?", (row[0],))
-            elif row is not None:
-                db.execute(_UPDATE, (ranked, body, row[0]))
-            elif block.values:
-                db.execute(_INSERT, (*key, ranked, body))
+def _change(db: sqlite3.Connection, bodies: Bodies, span: int, cells: Cells, change: _Change, other: Other) -> None:
+    for (project, dimension, at, host), table in sorted(cells.items(), key=itemgetter(0)):  # as the index is
+        key = (project, dimension, span, at, host)
+        row = db.execute(_SELECT, key).fetchone()
+        block = change(blocks.EMPTY if row is None else Block.of(bodies.decompress(row[1])), table, other)
+        body = bodies.compress_plain(block.packed(planes=span == MINUTE))
+        plain = ranks.packed(block) if span == HOUR else None
+        ranked = bodies.compress_plain(plain) if plain is not None else None
+        if row is not None and not block.values:
+            db.execute("DELETE FROM block WHERE row = ?", (row[0],))
+        elif row is not None:
+            db.execute(_UPDATE, (ranked, body, row[0]))
+        elif block.values:
+            db.execute(_INSERT, (*key, ranked, body))

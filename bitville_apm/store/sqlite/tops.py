@@ -16,7 +16,7 @@ import attrs
 from bitville_apm import limits
 from bitville_apm.cells import SUMS, added, percentiles
 from bitville_apm.store.interface import TopRow
-from bitville_apm.store.sqlite.blocks import HOUR, MINUTE, Block
+from bitville_apm.store.sqlite.blocks import DAY, HOUR, MINUTE, Block
 from bitville_apm.store.sqlite.compressing import Bodies
 from bitville_apm.store.sqlite.ranks import Rank, Sum
 
@@ -28,6 +28,15 @@ _IN_DAY = (
     "SELECT at, {columns} FROM block WHERE project = ? AND dimension = ? AND span = ? AND at >= ? AND at < ?"
     " AND (?6 IS NULL OR host = ?6)"
 )
+_DAYS_AND_HOURS = (
+    "SELECT at, {columns} FROM total WHERE project = ?1 AND dimension = ?2 AND at >= ?4 AND until > at AND until <= ?5"
+    " AND (?6 IS NULL OR host = ?6)"
+    " UNION ALL SELECT at, {columns} FROM block WHERE project = ?1 AND dimension = ?2 AND span = ?3 AND at >= ?4"
+    " AND at < ?5 AND (?6 IS NULL OR host = ?6) AND NOT EXISTS (SELECT 1 FROM total t WHERE t.project = block.project"
+    " AND t.dimension = block.dimension AND t.at = block.at / 1440 * 1440 AND t.host = block.host AND t.at >= ?4"
+    " AND t.until <= ?5 AND t.until > block.at)"
+)
+"""Days as far as they are added up and wholly asked for, and all other hours: one question, which sees one commit."""
 _CLOSED = (
     "SELECT at, {columns} FROM block WHERE project = ? AND dimension = ? AND day = ? AND at >= ? AND at < ?"
     " AND (?6 IS NULL OR host = ?6)"
@@ -223,10 +232,10 @@ class Asked:
                 yield at, chosen.totals()[0]
 
     def _spans(self) -> list[tuple[int, int, int]]:
-        """Which blocks of a day file cover the range: what they span, from where, up to where."""
+        """Which blocks of a day file cover the range: what they span at most, from where, up to where."""
         first, behind = -(-self.first // HOUR) * HOUR, self.behind // HOUR * HOUR
         if self.hours or first >= behind:
-            return [(HOUR if self.hours else MINUTE, self.first, self.behind)]
+            return [(DAY if self.hours else MINUTE, self.first, self.behind)]
         return [(HOUR, first, behind), (MINUTE, self.first, first), (MINUTE, behind, self.behind)]
 
     def _blocks(self, file: File, spans: Sequence[tuple[int, int, int]]) -> Iterator[tuple[int, Block]]:
@@ -243,7 +252,10 @@ class Asked:
         host = None if self.host is None else names[self.host]
         asked: list[tuple[str, int, int, int]]
         if file.closed is None:
-            asked = [(_IN_DAY, *span) for span in spans]
+            asked = [
+                (_DAYS_AND_HOURS, HOUR, first, behind) if span == DAY else (_IN_DAY, span, first, behind)
+                for span, first, behind in spans
+            ]
         else:
             asked = [(_CLOSED, file.closed, -(-self.first // HOUR) * HOUR, self.behind // HOUR * HOUR)]
             columns = columns.replace(_RANKS, "NULL")
