@@ -445,6 +445,8 @@ FUNCTION_SHOWN_MS = 1.0
 """On a page; below a millisecond a profile is mostly noise (PHP-03). The JSON has them all."""
 FUNCTION_HOT = 0.05
 """Share of a request's time from which a function is a hot spot (PHP-03)."""
+MOSTLY_KNOWN = 0.9
+"""Share of a time that has to be known for its means to be told without a word; a few minutes of an hour may miss."""
 STATEMENT_REPEATED = 10
 """Executions of one statement in one request from which a page calls it repeated: a list shown without a join."""
 CODE_CHARACTERS = 320

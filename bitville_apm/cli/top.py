@@ -13,7 +13,7 @@ from typing import Any
 
 from bitville_apm import limits
 from bitville_apm.agent.control import CONTROL
-from bitville_apm.analysis.telling import duration, load, moment, shown
+from bitville_apm.analysis.telling import duration, lasted, load, moment, shown
 from bitville_apm.cli import asking, inis, keyring, terminal, times
 from bitville_apm.cli.agent import Declined, NoAnswer, ask
 
@@ -91,10 +91,12 @@ def _heaviest(given: argparse.Namespace) -> int:
 
 
 def top_lines(tops: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
-    """A table for each dimension that has anything; loads are task-seconds a second."""
+    """A table for each dimension that has anything; loads are task-seconds a second, of the seconds that are known."""
     start, end = tops[0]["from"], tops[0]["to"]
+    known = tops[0].get("known_s") or end - start
     widened = ", widened to whole hours" if tops[0]["widened"] else ""
-    yield f"{moment(start)} to {moment(end)}{widened}; LOAD is running and blocked task-seconds a second"
+    partly = f", of which {lasted(known)} are known" if known < limits.MOSTLY_KNOWN * (end - start) else ""
+    yield f"{moment(start)} to {moment(end)}{widened}{partly}; LOAD is running and blocked task-seconds a second"
     shown_any = False
     for top in tops:
         if not top["items"]:
@@ -102,7 +104,7 @@ def top_lines(tops: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
         shown_any = True
         yield ""
         rows: list[tuple[str, ...]] = [("LOAD", "BLOCKED", "REQUESTS", "P95", "ERRORS", top["dimension"].upper())]
-        rows += [_heavy(row, end - start) for row in top["items"]]
+        rows += [_heavy(row, known) for row in top["items"]]
         yield from terminal.columns(rows, width, frozenset(range(5)))
     if not shown_any:
         yield "nothing was seen in that time"

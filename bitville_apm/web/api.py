@@ -102,9 +102,9 @@ class Api:
             raise wrong("dimension", f"missing; one of {', '.join(limits.DIMENSION_CAPS)}")
         host, project = parameters.text("host"), parameters.text("project")
         limit = parameters.whole("limit", 1, limits.TOP_LIMIT) or limits.SEARCH_DEFAULT
-        range_ = self._range(parameters)
-        top = await self.questions.top(visit.projects(project), dimension, range_, host, limit)
-        return answer_json(visit.request, top.json())
+        range_, projects = self._range(parameters), visit.projects(project)
+        top = await self.questions.top(projects, dimension, range_, host, limit)
+        return answer_json(visit.request, await self.questions.top_json(projects, top, host))
 
     @app.route("/series", methods=["GET"])
     @authorised
@@ -167,7 +167,7 @@ class Api:
             await self.questions.top(projects, dimension, range_of(*window, now), host, limits.TOP_LIMIT)
             for window in (a, b)
         ]
-        seconds = [top.range.end - top.range.start for top in tops]
+        seconds = [await self.questions.known_s(projects, top.range, host) for top in tops]
         answer = {
             "dimension": dimension,
             **{name: [top.range.start, top.range.end] for name, top in zip("ab", tops, strict=True)},

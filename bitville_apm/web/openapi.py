@@ -154,7 +154,7 @@ def _paths() -> dict[str, Any]:
     }
     found = _object(items=_list(_ref("Found")), cursor=_MAYBE_TEXT, hasMore={"type": "boolean"})
     top = _object(
-        **{"dimension": _DIMENSION, "from": _NUMBER, "to": _NUMBER, "widened": {"type": "boolean"}},
+        **{"dimension": _DIMENSION, "from": _NUMBER, "to": _NUMBER, "widened": {"type": "boolean"}, "known_s": _NUMBER},
         items=_list(_ref("TopRow")),
     )
     point = {name: schema for name, schema in _components()["TopRow"]["properties"].items() if name != "value"}

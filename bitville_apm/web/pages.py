@@ -88,8 +88,9 @@ class Pages:
     @authorised
     async def top_json(self, visit: Visit) -> bytes:
         """The same for programs."""
-        _, top, _ = await self._top(visit)
-        return answer_json(visit.request, top.json())
+        scope, top, _ = await self._top(visit)
+        projects = visit.projects(scope.project)
+        return answer_json(visit.request, await self.questions.top_json(projects, top, scope.host))
 
     @app.route("/trend", methods=["GET"])
     @authorised
@@ -276,9 +277,9 @@ class Pages:
             raise wrong("name", "missing; a value of the dimension")
         range_ = scope.range(self.questions.now())
         projects = visit.projects(scope.project)
-        return scope, Trend(
-            dimension, name, range_, await self.questions.series(projects, dimension, name, range_, scope.host)
-        )
+        points = await self.questions.series(projects, dimension, name, range_, scope.host)
+        known_s = await self.questions.known_s(projects, range_, scope.host)
+        return scope, Trend(dimension, name, range_, points, known_s)
 
 
 def _flame_path(text: str | None) -> list[int]:

@@ -145,6 +145,32 @@ class Questions:
         """What each host ran, in steps of so many seconds."""
         return await self.store.load(projects, start, end, step, host)
 
+    async def top_json(self, projects: Projects, top: Top, host: str | None) -> dict[str, Any]:
+        """What `/api/top` answers: the values, and over how many seconds their means are to be taken."""
+        return {**top.json(), "known_s": await self.known_s(projects, top.range, host)}
+
+    async def known_s(self, projects: Projects, range_: Range, host: str | None) -> float:
+        """How many seconds of a range are known: those in which some host told of its load; never none.
+
+        A mean over more than these would be too low, most of all where the first agent has just been started. Minutes
+        without a frame are left out, beyond six hours whole hours; the begin and the end are right to a frame. What was
+        counted before the first frame (by senders without an agent, in days that are gone) makes all the time from then
+        on known, and without any frame the whole range is.
+        """
+        step = range_.step_s
+        steps = {load.at for load in await self.load(projects, range_.start, range_.end, step, host)}
+        if not steps:
+            return range_.end - range_.start
+        counted = await self.series(projects, "endpoint", None, range_, host)
+        if counted:
+            steps.update(range(counted[0].at, min(steps), step))
+        first, last = min(steps), max(steps)
+        begins = await self.load(projects, first, first + step, limits.WINDOW_S, host)
+        ends = begins if first == last else await self.load(projects, last, last + step, limits.WINDOW_S, host)
+        late = min(load.at for load in begins) - first if begins else 0
+        early = last + step - limits.WINDOW_S - max(load.at for load in ends) if ends else 0
+        return float(len(steps) * step - late - early)
+
     async def usual(self, projects: Projects, endpoint: str, range_: Range) -> Usual:
         """All requests of an endpoint in a range."""
         return Usual.of(await self.store.series(projects, "endpoint", endpoint, range_.start, range_.end, None))

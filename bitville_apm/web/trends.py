@@ -19,12 +19,16 @@ from bitville_apm.web.tops import LOAD_HINT, SAMPLED, load_ms
 
 @attrs.frozen
 class Trend:
-    """The rolls of one value, a point a minute or an hour; those in which it did nothing are left out."""
+    """The rolls of one value, a point a minute or an hour; those in which it did nothing are left out.
+
+    `known_s`: how many seconds of the range are known, over which means are taken.
+    """
 
     dimension: str
     value: str
     range: Range
     points: Sequence[Point]
+    known_s: float
 
     def json(self) -> dict[str, Any]:
         """As `/api/series` has it."""
@@ -78,7 +82,7 @@ def trend_body(trend: Trend, frame: Frame, now: float) -> Tag:
 
 def _facts(trend: Trend) -> list[Tag]:
     rows = [point.row for point in trend.points]
-    seconds = trend.range.end - trend.range.start
+    seconds = trend.known_s
     load = sum(map(load_ms, rows)) / 1000
     facts = [tags.div(title=LOAD_HINT)(*fact("Load", words.level(load / seconds), "on average").children)]
     if trend.dimension in SAMPLED:

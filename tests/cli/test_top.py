@@ -1,10 +1,10 @@
-"""The table of `bitville top --live`; with a running agent it is in tests/whole/test_frames.py."""
+"""The tables of `bitville top`; with a running collector and agent they are in test_spikes.py and tests/whole."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from bitville_apm.cli.top import live_lines
+from bitville_apm.cli.top import live_lines, top_lines
 
 SEEN = {
     "id": "0c5be2a4-52b7-4c0e-9d3e-0f6d4f5a1b01", "endpoint": "GET /report/{id}", "pid": 4713, "age_s": 12.34,
@@ -29,3 +29,17 @@ def test_a_narrow_terminal_cuts_endpoints_only() -> None:
     assert str(SEEN["id"]) in lines[1]
     assert "…" in lines[1]
     assert "\x1b" not in lines[1]
+
+
+def test_loads_are_over_what_is_known() -> None:
+    """QUERY-01: just after the first start a load is that of the seconds there are data for, and the head says so; a
+    collector that does not say how many these are is believed.
+    """
+    row = {"value": "GET /a", "running_s": 120.0, "blocked_s": 30.0, "requests": 9, "p95_ms": None, "errors": 0}
+    top = {"dimension": "endpoint", "from": 0, "to": 3600, "widened": False, "items": [row]}
+    young = list(top_lines([{**top, "known_s": 50.0}], 120))
+    assert "1970-01-01 01:00:00 UTC, of which 50 s are known; LOAD" in young[0]
+    assert young[-1].split()[:2] == ["3.00", "0.60"]
+    for whole in ({**top, "known_s": 3550.0}, top):
+        assert "known" not in next(iter(top_lines([whole], 120)))
+    assert list(top_lines([top], 120))[-1].split()[:2] == ["0.04", "0.01"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -172,6 +173,32 @@ def test_compare_two_windows(rig: Rig, key: str) -> None:
     assert got["items"][0]["change"] < 0 < got["items"][1]["change"]
     for wrong in ("a=1,2", "a=2,1&b=1,2", "a=1&b=1,2", f"{query}&limit=0"):
         assert rig.ask("GET", f"/api/compare?{wrong}", key=key).status == 400
+
+
+def test_means_are_over_the_time_that_is_known(rig: Rig) -> None:
+    """QUERY-01: a minute after the first agent was started a mean is that of a minute, not of the hour asked for; where
+    something was counted before, the time since then is known.
+    """
+    young, reader = rig.key("young"), rig.key("young", "read")
+    begin = int(NOW) // 10 * 10 - 70
+    seconds = {"tasks": [3] * 10, "in_flight": [1] * 10}
+    cells = {"endpoint": {"values": ["GET /a"], "columns": {"requests": [20], "cpu_us": [30_000_000]}}}
+    told = [
+        {"id": str(uuid.uuid4()), "at": at, "secs": 10, "v": 2, "seconds": seconds, "load": {}, "cells": cells}
+        for at in range(begin, begin + 50, 10)
+    ]
+    items = [item(one, k="frame", n=n) for n, one in enumerate(told)]
+    assert rig.post(young, *items).json["stored"] == 5
+    for range_ in ("", f"&from={NOW - 86_400}"):
+        top = rig.ask("GET", f"/api/top?dimension=endpoint{range_}", key=reader).json
+        assert top["known_s"] == 50
+        assert sum(row["running_s"] for row in top["items"]) / top["known_s"] == 3.0
+    change = rig.ask("GET", f"/api/compare?a={NOW - 7200},{NOW - 3600}&b={NOW - 3600},{NOW + 60}", key=reader).json
+    assert change["items"][0]["change"] == 3.0
+    sent = rig.post(young, item(record(2, id=str(uuid.uuid4()), at=NOW - 1801)))
+    assert sent.json["stored"] == 1
+    assert 1790 < rig.ask("GET", "/api/top?dimension=endpoint", key=reader).json["known_s"] < 1870
+    assert rig.ask("GET", "/api/top?dimension=endpoint", key=rig.key("none", "read")).json["known_s"] == 3600
 
 
 def test_correlation(rig: Rig, key: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from bitville_apm import limits
 from bitville_apm.store.interface import Point
+from tests.web.reports import loads
 from tests.web.test_pages import HOSTILE, Elements, assert_harmless, shown
 from tests.web.world import NOW, World, top_row
 
@@ -44,6 +45,14 @@ def test_the_course_of_an_endpoint() -> None:
     assert 'href="/?endpoint=GET+%2Fx"' in page
     asked = ("series", None, "endpoint", "GET /x", MINUTE + 60 - 3600, MINUTE + 60, None)
     assert asked in w.store.asked
+
+
+def test_means_are_over_what_is_known() -> None:
+    """VIZ-03: where the agent was started ten minutes ago, a mean over the hour is that of ten minutes."""
+    w = world()
+    w.store.points = w.store.points[1:]
+    w.store.loads += loads(MINUTE - 600, 600)
+    assert "60 0.10 a second" in shown(w.ask("/trend?dimension=endpoint&name=GET+/x", session=w.session()).text)
 
 
 def test_what_only_looks_know_has_no_requests() -> None:

@@ -174,7 +174,9 @@ class Memory:
         self, projects: Projects, start: float, end: float, step: int, host: str | None
     ) -> Deferred[Sequence[Load]]:
         self.asked.append(("load", projects, start, end, step, host))
-        return succeed([load for load in self.loads if host in (None, load.host)])
+        wanted = [load for load in self.loads if host in (None, load.host) and start <= load.at < end]
+        steps = {(load.host, load.at // step * step): load for load in reversed(wanted)}
+        return succeed([msgspec.structs.replace(steps[key], at=key[1]) for key in sorted(steps)])
 
     def spikes(
         self, projects: Projects, start: float, end: float, host: str | None, limit: int, signature: str | None = None
