@@ -307,6 +307,8 @@ STATS_S = 86_400.0
 """What `/api/stats` looks at when nobody says: a day has every hour's traffic."""
 CORRELATED = 500
 """Observations of a database that are shown with one request."""
+LOCK_TREES = 20
+"""Lock trees of a request's time that its page looks at for who held it up, the newest: one of ten seconds each."""
 MINUTES_WINDOW_S = 6 * 3600
 """Longest range answered from minute rolls; longer ones are widened to whole hours."""
 URL_MATCHES = 1000

@@ -22,7 +22,8 @@ from bitville_apm.web.access import Access, Visit, authorised
 from bitville_apm.web.detail import detail_json
 from bitville_apm.web.exports import FORMATS, exported
 from bitville_apm.web.parameters import REPORT_FORMATS, Parameters, ordered, search_of, wrong
-from bitville_apm.web.questions import Questions, Range, page_json, range_of, report_json, spike_json
+from bitville_apm.web.questions import Questions, page_json, report_json, spike_json
+from bitville_apm.web.ranges import Range, range_of
 from bitville_apm.web.usual import difference
 
 _log = Logger()

@@ -14,6 +14,8 @@ from bitville_apm.web.detail import Detail, FunctionUse
 from bitville_apm.web.elements import Column, bar, details, filled, folded, number, panel, stack, status, table, time
 from bitville_apm.web.fields import Rows, connections_of, fatal_of, is_cut, sections_of
 from bitville_apm.web.scope import Scope, request_url
+from bitville_apm.web.seen import Seen
+from bitville_apm.web.sessions import sessions_panel
 from bitville_apm.web.timelines import timeline_panel
 
 PARTS = {
@@ -57,8 +59,8 @@ def parts_of(detail: Detail) -> list[tuple[str, float]]:
     return [*parts, (rest, left)] if left > 0 else parts
 
 
-def request_body(detail: Detail, flame: Flattenable = "") -> Tag:
-    """The page of one request, with its flame graph where it has one."""
+def request_body(detail: Detail, flame: Flattenable, seen: Seen) -> Tag:
+    """The page of one request, with its flame graph where it has one, and what its database was seen doing."""
     found = detail.found
     fatal = fatal_of(detail)
     scope = Scope(project=found.project)
@@ -81,6 +83,7 @@ def request_body(detail: Detail, flame: Flattenable = "") -> Tag:
         functions=_functions(detail),
         timeline=timeline_panel(detail),
         statements=_statements(detail),
+        sessions=sessions_panel(found, seen, connections_of(detail)),
         external=_external(detail.externals, found.duration_ms or 0.0),
         sections=[
             details([title, _counted(rows)], _pairs(rows), len(rows) <= limits.FIELDS_OPEN)

@@ -182,7 +182,8 @@ class Pages:
         frame = await self._frame(visit, title, Scope(), "requests")
         frame = attrs.evolve(frame, json=request_url(found.id, ".json"))
         graph = await self.questions.aside(flame_of, detail, _flame_path(at))
-        return await page(visit.request, self.static, frame, request_body(detail, graph))
+        seen = await self.questions.seen(found)
+        return await page(visit.request, self.static, frame, request_body(detail, graph, seen))
 
     @app.route("/logout", methods=["POST"])
     async def log_out(self, request: Request) -> bytes:

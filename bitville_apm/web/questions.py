@@ -18,49 +18,18 @@ from bitville_apm.endpoints import endpoint
 from bitville_apm.http import HttpProblem
 from bitville_apm.interfaces import IExplainer
 from bitville_apm.records import canonical_id
-from bitville_apm.store.interface import BadCursor, IStore, Load, Page, Point, Projects, Search, Spike, TopRow
+from bitville_apm.store.interface import BadCursor, Found, IStore, Load, Page, Point, Projects, Search, Spike, TopRow
 from bitville_apm.web.detail import Detail, detail_json, detail_of, found_json
 from bitville_apm.web.drifted import Drifted
 from bitville_apm.web.parameters import wrong
+from bitville_apm.web.ranges import Range, range_of
+from bitville_apm.web.seen import Seen
 from bitville_apm.web.usual import Usual
 
 T = TypeVar("T")
 _MINUTE = 60
 _HOUR = 3600
 _DAY = 86_400
-
-
-@attrs.frozen
-class Range:
-    """From when to when, unix seconds; `widened` where whole hours are all that is kept for so long a time."""
-
-    start: float
-    end: float
-    widened: bool = False
-
-    @property
-    def step_s(self) -> int:
-        """How long a row of a series is: an hour where the range is longer than minutes are asked for."""
-        return _HOUR if self.end - self.start > limits.MINUTES_WINDOW_S else _MINUTE
-
-
-def range_of(start: float | None, end: float | None, now: float, default_s: float = _HOUR) -> Range:
-    """The range that rolls can answer: whole minutes, beyond six hours whole hours; without a start, `default_s` long.
-
-    Raises `HttpProblem` for a range that ends before it begins.
-    """
-    if end is None:
-        end = math.ceil(now / _MINUTE) * _MINUTE if start is None or start < now else start + _HOUR
-    if start is None:
-        start = max(0.0, end - default_s)
-    if end <= start:
-        raise wrong("to", "not after from")
-    step = _MINUTE
-    asked = Range(math.floor(start / step) * step, math.ceil(end / step) * step)
-    if asked.end - asked.start <= limits.MINUTES_WINDOW_S:
-        return asked
-    step = _HOUR
-    return Range(math.floor(start / step) * step, math.ceil(end / step) * step, widened=True)
 
 
 @attrs.frozen
@@ -243,6 +212,18 @@ class Questions:
                 "total_sql_time_ms": 0.0 if detail is None else detail.found.sql_ms,
             },
         }
+
+    async def seen(self, found: Found) -> Seen:
+        """What the databases of its project were seen doing for a request, and who held it up while it ran."""
+        own = frozenset({found.project})
+        observed = await self.store.correlated(own, found.id)
+        end = found.at + (found.duration_ms or 0.0) / 1000 + limits.WINDOW_S
+        wanted = Search(
+            source="postgres_agent", endpoint="pg_locks", timestamp_start=found.at, timestamp_end=end, sort="time",
+            limit=limits.LOCK_TREES,
+        )  # fmt: skip
+        trees = [await self.store.request(own, tree.id) for tree in (await self.store.search(own, wanted)).items]
+        return Seen.of(found.id, observed, [tree for tree in trees if tree is not None])
 
     async def spikes(
         self,

@@ -9,7 +9,7 @@ import attrs
 
 from bitville_apm.web import words
 from bitville_apm.web.parameters import SPANS, Parameters, ordered
-from bitville_apm.web.questions import Range, range_of
+from bitville_apm.web.ranges import Range, range_of
 
 DEFAULT_SPAN = "1h"
 SPAN_NAMES = {"15m": "15 min", "1h": "1 hour", "6h": "6 hours", "24h": "24 hours", "7d": "7 days"}

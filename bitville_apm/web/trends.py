@@ -13,7 +13,7 @@ from bitville_apm.store.interface import Point, TopRow
 from bitville_apm.web import charts, words
 from bitville_apm.web.charts import Line, Time
 from bitville_apm.web.elements import DIMENSIONS, Frame, fact, folded, ranges, singular, time
-from bitville_apm.web.questions import Range
+from bitville_apm.web.ranges import Range
 from bitville_apm.web.tops import LOAD_HINT, SAMPLED, load_ms
 
 

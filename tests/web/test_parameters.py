@@ -12,7 +12,7 @@ from bitville_apm import limits
 from bitville_apm.http import HttpProblem
 from bitville_apm.records import canonical_id
 from bitville_apm.web.parameters import Parameters, search_of
-from bitville_apm.web.questions import range_of
+from bitville_apm.web.ranges import range_of
 from bitville_apm.web.scope import Scope
 
 NOW = 1_790_000_030.0

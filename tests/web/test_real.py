@@ -215,6 +215,22 @@ def test_correlation(rig: Rig, key: str) -> None:
     assert rig.ask("GET", f"/api/correlation/{IDS[3]}", key=key).status == 404
 
 
+def test_sessions_on_a_requests_page(rig: Rig, key: str) -> None:
+    """LIST-05, PG-06: the page of a request has its sessions and, of the lock trees while it ran, who held it up."""
+    own = {"pid": 7, "user": "shop", "database": "shop", "statement": "UPDATE stock", "correlation_id": IDS[2]}
+    tree = [{"session": "shop@shop 6", "depth": 0, "blocked": 1, "correlation_id": IDS[1]}, {**own, "depth": 1}]
+    ran = {
+        "source": "pg_stat_activity",
+        "correlation_id": IDS[2],
+        "data": {"sessions": [{**own, "waits_s": {"CPU": 2}}]},
+    }
+    for observed in ({**ran, "at": NOW - 1799}, {"source": "pg_locks", "at": NOW - 1795, "data": {"tree": tree}}):
+        assert rig.post(rig.key("shop"), observed, path="/ingest/postgres").json["stored"] == 1
+    page = rig.ask("GET", f"/requests/{IDS[2]}", key=key).body.decode()
+    for text in ("UPDATE stock", "shop@shop 7", "2.00\u202fs", "shop@shop 6", f'href="/requests/{IDS[1]}"'):
+        assert text in page
+
+
 @pytest.mark.parametrize("form", ["speedscope", "folded", "xhprof"])
 def test_exports(rig: Rig, key: str, form: str) -> None:
     """VIZ-01: a profile is given to other tools in their formats, with all of its time, as a file."""

@@ -107,6 +107,7 @@ class Memory:
     """A store that keeps what it is given, and remembers what it was asked."""
 
     kept: list[Stored] = attrs.field(factory=list)
+    observed: list[Stored] = attrs.field(factory=list)
     tops: dict[str, list[TopRow]] = attrs.field(factory=dict)
     loads: list[Load] = attrs.field(factory=list)
     risen: list[Spike] = attrs.field(factory=list)
@@ -149,14 +150,27 @@ class Memory:
             raise BadCursor(search.after)
         rows = [s.found for s in self._seen(projects) if search.correlation_id in (None, s.found.id)]
         if search.source == "postgres_agent":
-            rows = []
+            rows = [s.found for s in self.observed if s.found.endpoint == search.endpoint]
         rows.sort(key=lambda f: -(f.duration_ms or 0.0) if search.sort == "duration" else -f.at)
         begin = int(search.after or 0)
         end = begin + search.limit
         return succeed(Page(items=rows[begin:end], cursor=str(end) if end < len(rows) else None))
 
     def request(self, projects: Projects, id: str) -> Deferred[Stored | None]:
-        return succeed(next((s for s in self._seen(projects) if s.found.id == id), None))
+        known = [*self._seen(projects), *self.observed]
+        return succeed(next((s for s in known if s.found.id == id), None))
+
+    def correlated(self, projects: Projects, id: str) -> Deferred[Sequence[Stored]]:
+        return succeed([s for s in self.observed if msgspec.json.decode(s.body).get("correlation_id") == id])
+
+    def observe(self, source: str, data: Any, id: str | None = None, at: float = NOW - 118) -> None:
+        """Keep what a database was seen doing."""
+        body = {"host": "db1", "server": "main", "at": at, "source": source, "data": data, "correlation_id": id}
+        found = msgspec.structs.replace(
+            self.kept[0].found, id=f"observed-{len(self.observed)}", source="postgres_agent", at=at, endpoint=source,
+            host="db1",
+        )  # fmt: skip
+        self.observed.append(Stored(found=found, kind="pg", recv_ms=0, client_id=None, body=json.dumps(body).encode()))
 
     def top(
         self, projects: Projects, dimension: str, start: float, end: float, host: str | None, limit: int
