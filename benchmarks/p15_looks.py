@@ -104,11 +104,12 @@ def measure(requests: int, others: int, at_work: int = 0) -> Measured:
             found.host += (times[2] - times[1]) / LOOKS
             found.rollup += (times[3] - times[2]) / LOOKS
             found.frame += (times[4] - times[3]) / LOOKS * 10
-            found.ran += sum(task.at and not task.still for p in host.tasks.processes.values() for task in [p.first])
+            firsts = [process.first for process in host.tasks.census.processes.values()]
+            found.ran += sum(task.at and not task.still for task in firsts)
             time.sleep(1)
         assert len(seen.spent) == requests
         found.idle_every = host.tasks.every * host.period
-        found.tasks, found.ran = len(host.tasks), found.ran // LOOKS
+        found.tasks, found.ran = len(host.tasks.census.tasks), found.ran // LOOKS
         return found
     finally:
         eyes.close()

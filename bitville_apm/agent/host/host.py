@@ -16,8 +16,9 @@ import attrs
 from bitville_apm import limits
 from bitville_apm.agent.host import parsing
 from bitville_apm.agent.host.machine import Machine, Numbers, Sight, numbers
+from bitville_apm.agent.host.scan import Scan, Spent, Stuck
 from bitville_apm.agent.host.task import Files, Group, Task
-from bitville_apm.agent.host.tasks import Scan, Spent, Stuck, Tasks
+from bitville_apm.agent.host.tasks import Tasks
 
 SHORT = "~short-lived"
 OF_PARENT = " (short-lived)"
@@ -102,7 +103,7 @@ class Host:
 
     def close(self) -> None:
         """Let go of all files."""
-        self.tasks.close()
+        self.tasks.census.close()
         self._machine.close()
 
     def health(self) -> dict[str, Any]:
@@ -110,8 +111,8 @@ class Host:
         return {
             "scope": self.scope,
             "cores": self.cores,
-            "processes": len(self.tasks.processes),
-            "tasks": len(self.tasks),
+            "processes": len(self.tasks.census.processes),
+            "tasks": len(self.tasks.census.tasks),
             "hidden": self.hidden,
             "look_ms": round(self.cost_s * 1000, 2),
             "every_s": self.period,
@@ -234,7 +235,7 @@ class Host:
         if self.scope == "container":
             said.append("this is a container: its own processes only, and its cores")
         elif now.load is not None:
-            self.hidden = max(0, now.load[1] - len(self.tasks))
+            self.hidden = max(0, now.load[1] - len(self.tasks.census.tasks))
             if self.hidden > max(limits.HOST_HIDDEN_LEAST, limits.HOST_HIDDEN_SHARE * now.load[1]):
                 said.append("other users' processes are hidden (hidepid): what they use has no name")
         if not self.tasks.exact:
@@ -247,7 +248,7 @@ class Host:
         if any(name.startswith("pressure/") for name in missing):
             said.append("no pressure (PSI)")
         said += [f"no {name}" for name in missing if not name.startswith("pressure/")]
-        if self.tasks.over:
+        if self.tasks.census.over:
             said.append(f"more than {limits.HOST_TASKS} tasks: the newest have no name")
         self.unseen = tuple(said)
 

@@ -126,6 +126,12 @@ def schedstat(data: bytes) -> tuple[int, int] | None:
     return (ran, waited) if seen else None
 
 
+def task_schedstat(data: bytes) -> tuple[int, int]:
+    """A task's own: nanoseconds on a CPU, and runnable without one."""
+    cpu, queue, _ = data.split()
+    return int(cpu), int(queue)
+
+
 def loadavg(data: bytes) -> tuple[float, int, int]:
     """`/proc/loadavg`: the average of a minute, how many tasks the kernel has, and the last pid it gave."""
     f = data.split()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bitville_apm.agent.host.host import HostSeen
-from bitville_apm.agent.host.tasks import Spent
+from bitville_apm.agent.host.scan import Spent
 from bitville_apm.agent.listener import PhpSource
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.rollup import PHP_OUTSIDE

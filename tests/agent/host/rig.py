@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from bitville_apm.agent.host.host import Host, HostSeen
-from bitville_apm.agent.host.tasks import Spent
+from bitville_apm.agent.host.scan import Spent
 
 BURN = "print(flush=True)\nwhile True: pass"
 SLEEP = "import time; print(flush=True); time.sleep(600)"

@@ -273,12 +273,12 @@ def test_files_of_what_is_gone_are_closed(tmp_path: Path) -> None:
         for _ in range(2):
             with named("bv-gone", SLEEP, tmp_path) as process:
                 watch.look()
-                assert process.pid in watch.host.tasks.processes
+                assert process.pid in watch.host.tasks.census.processes
             watch.look()
-            assert process.pid not in watch.host.tasks.processes
-        tasks = [task for p in watch.host.tasks.processes.values() for task in p.threads.values()]
+            assert process.pid not in watch.host.tasks.census.processes
+        tasks = [task for p in watch.host.tasks.census.processes.values() for task in p.threads.values()]
         assert watch.host.tasks.files.open == sum((task.fd >= 0) + (task.stat_fd >= 0) for task in tasks)
-        assert len(watch.host.tasks) == len(tasks)
+        assert len(watch.host.tasks.census.tasks) == len(tasks)
 
 
 def test_idle_tasks_are_looked_at_less_often_under_load(tmp_path: Path) -> None:
