@@ -40,6 +40,11 @@ class Books:
     _gone: tuple[Count, str] | None = None
 
     @property
+    def pending(self) -> Count:
+        """What became nothing yet, in the sender's hand included."""
+        return self.entered - self.totals.all
+
+    @property
     def waiting(self) -> Count:
         """What nobody has taken yet."""
         return self.entered.beyond(self.passed)

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bitville_apm import limits, reading
-from bitville_apm.agent.journal import NotWritten
+from bitville_apm.agent.appends import NotWritten
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.socketfile import CannotListen, SocketFile
 from bitville_apm.checks import Problem, Refused
@@ -149,7 +149,7 @@ class Datagrams:
 
     def tick(self) -> None:
         """A second has passed: has the disk caught up?"""
-        if self._paused and self.pipeline.journal.waiting_bytes <= limits.APPENDS_WAITING_BYTES // 2:
+        if self._paused and self.pipeline.journal.appends.waiting_bytes <= limits.APPENDS_WAITING_BYTES // 2:
             self._paused = False
             for one in self._sockets:
                 self.reactor.addReader(one)
@@ -185,7 +185,7 @@ class Datagrams:
             return
         self.found(read.id)
         self.pipeline.take(read, received_ms).addErrback(self._not_kept)
-        if self.pipeline.journal.waiting_bytes > limits.APPENDS_WAITING_BYTES and not self._paused:
+        if self.pipeline.journal.appends.waiting_bytes > limits.APPENDS_WAITING_BYTES and not self._paused:
             self._paused = True
             for one in self._sockets:
                 self.reactor.removeReader(one)

@@ -1,20 +1,13 @@
 """The agent's journal, as the reactor's thread sees it: append before ack, then read in order, then settle.
 
-What one turn of the reactor gathered is one write. Up to 100 records are held in memory ahead of the sender
-(`MEMORY_RECORDS`), the rest is read back from disk; order is the same either way:
-
-    taken ── head in memory ── only on disk ── written
-                            └ durable: nobody sends beyond it
-
-The sender is given nothing that a power cut could still take back (`fsync = never` takes "written" for that).
+What waits to be written is in `appends.py`, what waits to be sent in `backlog.py`; the files are `disk.py`'s. The
+sender is given nothing that a power cut could still take back (`fsync = never` takes "written" for that).
 """
 
 from __future__ import annotations
 
 from array import array
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
+from collections.abc import Callable, Sequence
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredLock
@@ -24,11 +17,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from bitville_apm import limits
+from bitville_apm.agent.appends import Appends, NotWritten, Waiting
+from bitville_apm.agent.backlog import Backlog
 from bitville_apm.agent.books import Books
 from bitville_apm.agent.disk import Appended, Disk
+from bitville_apm.agent.once import Once
 from bitville_apm.agent.reader import Read
 from bitville_apm.agent.repeated import Repeated
-from bitville_apm.agent.segment import LOCAL, Entry, Place, Record
+from bitville_apm.agent.segment import Entry, Place, Record
 from bitville_apm.agent.steps import ClockSteps
 from bitville_apm.agent.totals import NONE, Count, Totals
 from bitville_apm.agent.worker import Run
@@ -36,26 +32,12 @@ from bitville_apm.agent.worker import Run
 _log = Logger()
 
 
-class NotWritten(Exception):
-    """The journal could not take an entry: whoever sent it must keep it."""
-
-
-@attrs.frozen
-class _Waiting:
-    """Entries to be written; `group` when all count or none."""
-
-    entries: Sequence[Entry]
-    written: Deferred[Place]
-    group: bool = False
-
-
 @attrs.define(eq=False)
 class Journal:
     """One pipeline's journal. `now` is unix seconds, `clock` monotonic.
 
     `on_durable` is called whenever there may be more to send, `on_open` once with the recent ids (`unread.py`).
-    `written` is the last place there is, `covered_through` the last that a durable frame counts, `newest` the last
-    record that was there at start.
+    `covered_through` is the last place that a durable frame counts, `newest` the last record that was there at start.
     """
 
     disk: Disk
@@ -66,30 +48,26 @@ class Journal:
     on_open: Callable[[array[int]], None] = lambda ids: None
     journal_id: bytes = b""
     replayed: int = 0
-    overflows: int = 0
-    waiting_bytes: int = 0
     segments: int = 0
     opened: bool = False
-    written: Place = (0, 0)
     covered_through: Place = (0, 0)
     newest: Record | None = None
     entered_before: Count = NONE
-    _books: Books = attrs.Factory(Books)
-    _openers: list[Deferred[None]] | None = None
-    """Who waits for it to be opened; None while nobody opens it."""
+    appends: Appends = attrs.field(init=False)
+    backlog: Backlog = attrs.Factory(Backlog)
+    _opening: Once = attrs.field(init=False)
     _reading: DeferredLock = attrs.Factory(DeferredLock)
     _syncing: DeferredLock = attrs.Factory(DeferredLock)
     _failures: dict[str, str] = attrs.Factory(dict)
-    _waiting: list[_Waiting] = attrs.Factory(list)
-    _writing_since: float | None = None
-    _head: deque[Record] = attrs.Factory(deque)
-    _head_bytes: int = 0
-    _disk_bytes: int = 0
     _durable: Place = (0, 0)
     _bounds_at: float = 0.0
     _steps: ClockSteps = attrs.Factory(ClockSteps)
     _repeated: Repeated = attrs.Factory(Repeated)
     _loop: LoopingCall | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.appends = Appends(self.clock, self._write)
+        self._opening = Once(self._open)
 
     # --- life -----------------------------------------------------------------------------------------------
 
@@ -105,7 +83,7 @@ class Journal:
 
     async def stop(self) -> None:
         """Finish writing, make it durable, and close."""
-        while self._writing_since is not None:
+        while self.appends.in_hand:
             await deferLater(self.clock, 0.02)
         if self._loop is not None:
             self._loop.stop()
@@ -124,24 +102,8 @@ class Journal:
             raise NotWritten(self.failing) from None
 
     async def _opened(self) -> None:
-        if self.opened:
-            return
-        if self._openers is not None:  # each line that comes while a slow disk is opened waits here: thousands
-            waits: Deferred[None] = Deferred()
-            self._openers.append(waits)
-            await waits
-            return
-        self._openers = []
-        try:
-            await self._open()
-        except Exception as error:
-            waiting, self._openers = self._openers, None
-            for waits in waiting:
-                waits.errback(error)
-            raise
-        waiting, self._openers = self._openers, None
-        for waits in waiting:
-            waits.callback(None)
+        if not self.opened:
+            await self._opening()  # each line that comes while a slow disk is opened waits there: thousands
 
     async def _open(self) -> None:
         found = await self.run(self.disk.open)
@@ -149,14 +111,12 @@ class Journal:
         self._failures.pop("open", None)
         self.journal_id = found.journal_id
         self.on_open(found.recent)
-        self._books = Books(
-            found.acked, found.acked, entered=found.entered, passed=found.totals.all, totals=found.totals
-        )
+        books = Books(found.acked, found.acked, entered=found.entered, passed=found.totals.all, totals=found.totals)
+        self._durable = (found.run, 0)
+        self.backlog = Backlog(books, self._durable, found.behind_bytes)
         self.covered_through, self.newest = found.covered, found.newest
-        self.written = self._durable = (found.run, 0)
         self.entered_before = found.entered
-        self._disk_bytes = found.behind_bytes
-        self.replayed = self.disk_count
+        self.replayed = self.backlog.disk_count
         self.segments = self.disk.segments
         if self.replayed:
             _log.info("{n} replayed from disk", n=self.replayed)
@@ -173,51 +133,18 @@ class Journal:
 
         In the order of calls. Fails with `NotWritten` when the disk did not take it; then nothing of it is left there.
         """
-        return self._enqueue([entry], group=False)
+        return self.appends.add([entry], group=False)
 
     def append_together(self, entries: Sequence[Entry]) -> Deferred[Place]:
         """Journal entries of which all count or none, whatever happens: fires with the place of the last.
 
         It fires when they are durable, whatever the policy. As `append` otherwise.
         """
-        return self._enqueue(entries, group=True)
+        return self.appends.add(entries, group=True)
 
-    def _enqueue(self, entries: Sequence[Entry], group: bool) -> Deferred[Place]:
-        written: Deferred[Place] = Deferred()
-        self._waiting.append(_Waiting(entries, written, group))
-        self.waiting_bytes += _size(entries)
-        if self._writing_since is None:
-            self._writing_since = self.clock.seconds()
-            self.clock.callLater(0, self._write)
-        return written
-
-    def stalled_for(self, now: float) -> float:
-        """Seconds that the write in hand has taken so far; 0 when there is none."""
-        return 0.0 if self._writing_since is None else now - self._writing_since
-
-    def _write(self) -> None:
-        batch, self._waiting = self._waiting, []
-        if not batch:
-            self._writing_since = None
-            return
-        self._writing_since = self.clock.seconds()
-        done = Deferred.fromCoroutine(self._append_all(batch))
-        done.addErrback(lambda failure: _log.failure("journal: append failed", failure=failure))
-        done.addCallback(lambda _: self._write())
-
-    async def _append_all(self, batch: Sequence[_Waiting]) -> None:
+    async def _write(self, batch: Sequence[Waiting]) -> None:
         segments, durable = self.segments, self._durable
-        for group, together in groupby(batch, key=lambda waiting: waiting.written if waiting.group else None):
-            some = list(together)
-            places = await self._append([entry for waiting in some for entry in waiting.entries], group is not None)
-            self.waiting_bytes -= sum(_size(waiting.entries) for waiting in some)
-            if group is not None and places:
-                places = places[-1:]
-            for number, waiting in enumerate(some):
-                if number < len(places):
-                    waiting.written.callback(places[number])
-                else:
-                    waiting.written.errback(NotWritten(self.failing))
+        await self.appends.answer(batch, self._append, lambda: self.failing)
         if self._durable > durable:
             self.on_durable()
         if self.segments > segments:
@@ -241,27 +168,13 @@ class Journal:
             self._failed("append", appended.error)
         run, first = appended.first
         for sequence, entry in enumerate(entries[: appended.done], first):
-            self._hold(Record(run, sequence, entry, self._books.entered))
+            self.backlog.hold(Record(run, sequence, entry, self.books.entered))
         self._durable = max(self._durable, appended.durable)
         return [(run, sequence) for sequence in range(first, first + appended.done)]
 
-    def _hold(self, record: Record) -> None:
-        """Keep a record in memory for the sender while there is room and none before it is only on disk."""
-        ahead = self.disk_count == 0
-        room = len(self._head) < limits.MEMORY_RECORDS and self._head_bytes + record.size <= limits.MEMORY_BYTES
-        self.written, self._books.entered = record.place, record.through
-        if record.entry.flags & LOCAL:
-            self._catch_up()
-        elif ahead and room:
-            self._head.append(record)
-            self._head_bytes += record.size
-        else:
-            self._disk_bytes += record.size
-            self.overflows += 1
-
     def _tick(self) -> None:
         if not self.opened:
-            if self._openers is not None:
+            if self._opening.in_hand:
                 return
             Deferred.fromCoroutine(self._opened()).addErrback(lambda f: self._failed("open", f.value))
             return
@@ -295,44 +208,18 @@ class Journal:
     # --- reading --------------------------------------------------------------------------------------------
 
     @property
-    def memory_count(self) -> int:
-        """Records held in memory ahead of the sender."""
-        return len(self._head)
+    def written(self) -> Place:
+        """The last place there is."""
+        return self.backlog.written
 
     @property
-    def disk_count(self) -> int:
-        """Records to be forwarded that wait on disk only."""
-        return self._books.waiting.records - len(self._head)
-
-    @property
-    def entered(self) -> Count:
-        """What was ever taken to be forwarded."""
-        return self._books.entered
-
-    @property
-    def totals(self) -> Totals:
-        """What became of that so far."""
-        return self._books.totals
-
-    @property
-    def pending(self) -> Count:
-        """What became nothing yet, in the sender's hand included."""
-        return self._books.entered - self._books.totals.all
-
-    @property
-    def waiting(self) -> Count:
-        """What of that nobody has taken yet."""
-        return self._books.waiting
-
-    @property
-    def missed(self) -> Count:
-        """What reading found to be gone and the cursor has not passed: it will be `corrupt`."""
-        return self._books.missed
+    def books(self) -> Books:
+        """What entered it, and what became of that."""
+        return self.backlog.books
 
     def has_batch(self) -> bool:
         """Whether a full batch waits, so that it need not wait for the next flush."""
-        full = self._books.waiting.records >= limits.BATCH_ITEMS
-        return (full or self._head_bytes + self._disk_bytes >= limits.BATCH_BYTES) and self._books.taken < self._durable
+        return self.backlog.has_batch(self._durable)
 
     async def take(self, items: int, most_bytes: int) -> list[Record]:
         """The next records to be forwarded, each given out once: up to `items` and `most_bytes`, or one larger.
@@ -343,36 +230,18 @@ class Journal:
         return await self._reading.run(lambda: Deferred.fromCoroutine(self._take(items, most_bytes)))
 
     async def _take(self, items: int, most_bytes: int) -> list[Record]:
-        books = self._books
-        taken: list[Record] = []
-        size = 0
-        while self._head and self._head[0].place <= self._durable and len(taken) < items:
-            if taken and size + self._head[0].size > most_bytes:
-                break
-            record = self._head.popleft()
-            self._head_bytes -= record.size
-            size += record.size
-            books.give(record)
-            taken.append(record)
-        if not taken and not self._head and self.disk_count and books.taken < self._durable:
+        backlog = self.backlog
+        taken = backlog.take(items, most_bytes, self._durable)
+        if not taken and backlog.must_read(self._durable):
+            books = backlog.books
             read: Read = await self.run(self.disk.read, books.taken, books.passed, items, most_bytes)
             taken = read.records
-            for record in taken:
-                books.give(record)
-                self._disk_bytes -= record.size
-            books.came_to(read.through, read.entered, read.losses)
+            backlog.give_read(read)
             if read.losses:
                 lost = sum(count.records for _, count in read.losses)
                 _log.error("journal: {n} damaged records skipped", n=lost)
-                books.move_on()
-        self._catch_up()
+        backlog.catch_up()
         return taken
-
-    def _catch_up(self) -> None:
-        """With nothing left to be given out, what was written since is passed: it stays on this host."""
-        if not self._books.waiting.records:
-            self._books.came_to(self.written, self._books.entered)
-            self._disk_bytes = 0
 
     async def read_back(self, after: Place, items: int, most_bytes: int) -> Read:
         """The next written records of any kind behind a place, given out or not, up to `items` and `most_bytes`.
@@ -386,13 +255,13 @@ class Journal:
 
     def settle(self, through: Place, became: Totals) -> Deferred[None]:
         """What was taken, up to the record at `through`, became this. A cursor that cannot be written comes later."""
-        self._books.settle(through, became)
+        self.books.settle(through, became)
         return self._write_cursor()
 
     def covered(self, place: Place) -> Deferred[None]:
         """A durable frame counts every record up to this place. As `settle`."""
         self.covered_through = max(self.covered_through, place)
-        self._books.move_on()
+        self.books.move_on()
         return self._write_cursor(place)
 
     def _write_cursor(self, covered: Place = (0, 0)) -> Deferred[None]:
@@ -404,7 +273,7 @@ class Journal:
             failure.trap(OSError)
             self._failed("cursor", failure.value)
 
-        done = self.run(self.disk.settle, self._books.acked, self._books.durable, covered)
+        done = self.run(self.disk.settle, self.books.acked, self.books.durable, covered)
         done.addCallbacks(written, failed)
         return done
 
@@ -421,16 +290,9 @@ class Journal:
         excess = await self.run(self.disk.excess, None if wall is None else int(wall * 1000))
         if excess is None:
             return
-        dropped = self._books.drop(excess.through, excess.entered, excess.why)
-        while self._head and self._head[0].place <= excess.through:
-            self._head_bytes -= self._head.popleft().size
-        self._catch_up()
+        dropped = self.backlog.drop(excess.through, excess.entered, excess.why)
         n = self._repeated.due(excess.why, self.clock.seconds(), dropped.records)
         if n:
             why = excess.why.removeprefix("dropped_")
             _log.warn("journal full ({why}), dropped {n}", why=why, n=n)
         await self._write_cursor(excess.through)
-
-
-def _size(entries: Iterable[Entry]) -> int:
-    return sum(len(entry.body) for entry in entries)

@@ -21,13 +21,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bitville_apm import limits, reading
+from bitville_apm.agent.appends import NotWritten
 from bitville_apm.agent.connection import PhpConnection
 from bitville_apm.agent.crowd import Crowd
 from bitville_apm.agent.datagrams import Datagrams
 from bitville_apm.agent.framing import LineFramer, Oversize
 from bitville_apm.agent.handover import Held, SourceState, Waiting
 from bitville_apm.agent.inflight import Alive, Closed, InFlight, Open, Peer, died_body
-from bitville_apm.agent.journal import NotWritten
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.socketfile import CannotListen, SocketFile
@@ -89,7 +89,9 @@ class PhpSource:
     _repeated: Repeated = attrs.Factory(Repeated)
 
     def __attrs_post_init__(self) -> None:
-        self.crowd = Crowd(self.name, self.reactor, lambda: self.pipeline.journal.waiting_bytes, self.descriptors)
+        self.crowd = Crowd(
+            self.name, self.reactor, lambda: self.pipeline.journal.appends.waiting_bytes, self.descriptors
+        )
 
     # --- ISource --------------------------------------------------------------------------------------------
 

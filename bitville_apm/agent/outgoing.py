@@ -31,23 +31,23 @@ class Outgoing:
     @property
     def pending(self) -> int:
         """Records that no collector has answered for."""
-        return len(self.hand) + self.journal.memory_count + self.journal.disk_count
+        return len(self.hand) + self.journal.backlog.memory_count + self.journal.backlog.disk_count
 
     @property
     def entered_since_start(self) -> Count:
         """What has come to be forwarded since the journal was opened."""
-        return self.journal.entered - self.journal.entered_before
+        return self.journal.books.entered - self.journal.entered_before
 
     @property
     def unexplained(self) -> Count:
         """What has entered, waits nowhere and became nothing: none, unless something is wrong."""
-        return self.journal.pending - counted(self.hand) - self.journal.waiting - self.journal.missed
+        return self.journal.books.pending - counted(self.hand) - self.journal.books.waiting - self.journal.books.missed
 
     def sums(self) -> dict[str, int]:
         """What became of this journal's records since it was made, for `/health`."""
-        totals = self.journal.totals
+        totals = self.journal.books.totals
         return {
-            "entered": self.journal.entered.records,
+            "entered": self.journal.books.entered.records,
             "stored": totals.stored.records,
             "duplicate_at_collector": totals.duplicate.records,
             "quarantined": totals.quarantined.records,
@@ -75,13 +75,13 @@ class Outgoing:
 
     def framed(self) -> dict[str, int]:
         """Of a journal of frames: the requests that they stand for, since it was made, and what became of them."""
-        became = self.journal.totals
+        became = self.journal.books.totals
         delivered = became.stored + became.duplicate
         return {
-            "framed": self.journal.entered.requests,
+            "framed": self.journal.books.entered.requests,
             "framed_stored": delivered.requests,
             "framed_lost": (became.all - delivered).requests,
-            "framed_pending": (counted(self.hand) + self.journal.waiting).requests,
+            "framed_pending": (counted(self.hand) + self.journal.books.waiting).requests,
         }
 
     @property

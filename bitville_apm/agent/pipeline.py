@@ -19,9 +19,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from bitville_apm import limits, reading, requests
+from bitville_apm.agent.appends import NotWritten
 from bitville_apm.agent.exemplars import Exemplars
 from bitville_apm.agent.forward import Forward
-from bitville_apm.agent.journal import Journal, NotWritten
+from bitville_apm.agent.journal import Journal
 from bitville_apm.agent.ledger import Ledger, unexplained
 from bitville_apm.agent.quarantine import Quarantine
 from bitville_apm.agent.sealing import Sealing
@@ -121,10 +122,10 @@ class Pipeline:
 
     def _once_open(self, line: Line, received_ms: int) -> Deferred[None]:
         """Until its journal is open nobody knows what the process before has taken of it."""
-        self.journal.waiting_bytes += len(line.body)
+        self.journal.appends.waiting_bytes += len(line.body)
 
         def opened(failure: Failure | None) -> Failure | Deferred[None]:
-            self.journal.waiting_bytes -= len(line.body)
+            self.journal.appends.waiting_bytes -= len(line.body)
             if failure is None:
                 return self.take(line, received_ms)
             self.ledger.received += 1
@@ -161,7 +162,7 @@ class Pipeline:
         """Frames count every request. Of the short ones only a few are sent as well, and none while much waits."""
         if line.kind != "end" or not line.message.short:
             return FRAMED
-        waits = self.journal.pending.records > limits.EXEMPLARS_PENDING
+        waits = self.journal.books.pending.records > limits.EXEMPLARS_PENDING
         if not waits and self.exemplars.choose(request, received_ms / 1000):
             return FRAMED | SHORT
         return FRAMED | SHORT | LOCAL
@@ -170,7 +171,7 @@ class Pipeline:
         """Keep a refused line in quarantine: fires when it is there, fails with `OSError`."""
         self.ledger.received += 1
         self._refusing += 1
-        self.journal.waiting_bytes += len(line)
+        self.journal.appends.waiting_bytes += len(line)
         kept = self.run(self.quarantine.keep, self.stamp(), refused.reason, refused.problems, line)
         kept.addBoth(self._kept, len(line))
         return kept
@@ -239,7 +240,7 @@ class Pipeline:
 
     def _kept(self, result: Failure | None, size: int) -> Failure | None:
         self._refusing -= 1
-        self.journal.waiting_bytes -= size
+        self.journal.appends.waiting_bytes -= size
         if isinstance(result, Failure):
             self.ledger.unwritten += 1
         else:

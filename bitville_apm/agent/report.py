@@ -77,7 +77,7 @@ class Report:
     def stalled_for(self) -> float:
         """Seconds that the slowest journal's write in hand has taken."""
         now = self.clock.seconds()
-        return max((p.journal.stalled_for(now) for p in self.pipelines), default=0.0)
+        return max((p.journal.appends.stalled_for(now) for p in self.pipelines), default=0.0)
 
     def status(self) -> str:
         """The worst of all parts."""
@@ -105,9 +105,9 @@ class Report:
                     "restarts": self.lifecycle.restarts,
                 },
                 "buffer": {
-                    "memory_buffer_count": sum(p.journal.memory_count for p in self.pipelines),
+                    "memory_buffer_count": sum(p.journal.backlog.memory_count for p in self.pipelines),
                     "memory_buffer_limit": limits.MEMORY_RECORDS,
-                    "disk_overflow_count": sum(p.journal.disk_count for p in self.pipelines),
+                    "disk_overflow_count": sum(p.journal.backlog.disk_count for p in self.pipelines),
                     "disk_buffer_path": str(first.journal.disk.directory.parent),
                     "disk_file_count": sum(p.journal.segments for p in self.pipelines),
                 },
@@ -137,7 +137,7 @@ class Report:
 
     def say(self) -> None:
         """The log's line of a minute (DAEMON-14)."""
-        overflows = sum(p.journal.overflows for p in self.pipelines)
+        overflows = sum(p.journal.backlog.overflows for p in self.pipelines)
         if overflows > self._overflows:
             _log.info("overflow of {n} records to disk", n=overflows - self._overflows)
             self._overflows = overflows
@@ -147,9 +147,9 @@ class Report:
             requests=self.requests,
             mb=self.vitals.memory_mb,
             gc=self.vitals.gc_runs,
-            n=sum(p.journal.memory_count for p in self.pipelines),
+            n=sum(p.journal.backlog.memory_count for p in self.pipelines),
             limit=limits.MEMORY_RECORDS,
-            disk=sum(p.journal.disk_count for p in self.pipelines),
+            disk=sum(p.journal.backlog.disk_count for p in self.pipelines),
             overflows=overflows,
             circuit=", ".join(p.forward.breaker.state for p in self.pipelines),
         )

@@ -31,8 +31,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bitville_apm import limits, reading, requests
+from bitville_apm.agent.appends import NotWritten
 from bitville_apm.agent.eyes import Seen
-from bitville_apm.agent.journal import Journal, NotWritten
+from bitville_apm.agent.journal import Journal
 from bitville_apm.agent.load import Load
 from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.rollup import Epoch, Rollup, Task

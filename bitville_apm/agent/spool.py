@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from bitville_apm import limits, reading
 from bitville_apm.agent import spoolfiles
-from bitville_apm.agent.journal import NotWritten
+from bitville_apm.agent.appends import NotWritten
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.spoolfiles import Contents

@@ -96,7 +96,7 @@ class ForwardRig:
 
     @property
     def became(self) -> Totals:
-        return self.journal.totals
+        return self.journal.books.totals
 
     @property
     def status(self) -> tuple[str, str, int]:
@@ -331,7 +331,7 @@ class ForwardTests(TestCase):
         assert self.collector.batches[6:] == [1, 2, 3]
         named = [headers["bitville-journal"] for headers in self.collector.headers]
         assert named[6:] == [rig.frames.journal_id.hex()] * 2 + [rig.journal.journal_id.hex()]
-        frames, whole = (journal.journal.totals.stored.records for journal in rig.forward.journals)
+        frames, whole = (journal.journal.books.totals.stored.records for journal in rig.forward.journals)
         assert (frames, whole, rig.forward.pending) == (3, 3, 0)
 
     async def test_a_frame_overtakes_a_backlog(self) -> None:

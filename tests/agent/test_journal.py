@@ -19,8 +19,9 @@ from twisted.internet.task import Clock
 
 from bitville_apm import limits
 from bitville_apm.agent import disk as disk_module
+from bitville_apm.agent.appends import NotWritten
 from bitville_apm.agent.disk import Disk
-from bitville_apm.agent.journal import Journal, NotWritten
+from bitville_apm.agent.journal import Journal
 from bitville_apm.agent.outgoing import counted
 from bitville_apm.agent.segment import HEADER_BYTES, Entry, Record
 from bitville_apm.agent.totals import Totals
@@ -93,7 +94,7 @@ class Rig:
         """Damaged records, once all that was taken is settled."""
         if self.hand:
             self.settle(self.hand)
-        return self.journal.totals.corrupt.records
+        return self.journal.books.totals.corrupt.records
 
     def again(self, policy: str = "never") -> Rig:
         """As after a crash: nothing is closed in order."""
@@ -123,10 +124,10 @@ def test_first_in_first_out_across_memory_disk_and_restarts(tmp_path: Path, poli
     """DAEMON-05, DAEMON-06: 100 records in memory at most, the rest on disk; one order, also after a crash."""
     rig = Rig(tmp_path / "j", policy)
     rig.append(*numbered(150))
-    assert (rig.journal.memory_count, rig.journal.disk_count) == (100, 50)
+    assert (rig.journal.backlog.memory_count, rig.journal.backlog.disk_count) == (100, 50)
     assert rig.drain(7) == numbered(150)
     rig.append(*numbered(30, 150))
-    assert (rig.journal.memory_count, rig.journal.disk_count) == (30, 0)
+    assert (rig.journal.backlog.memory_count, rig.journal.backlog.disk_count) == (30, 0)
     again = rig.again()
     assert again.journal.replayed == 180
     again.append(*numbered(5, 180))
@@ -160,7 +161,11 @@ def test_taking_and_appending_by_turns_loses_and_doubles_nothing(tmp_path: Path)
     seen += rig.drain()
     assert seen == written
     assert rig.lost == 0
-    assert (rig.journal.memory_count, rig.journal.disk_count, rig.journal.pending.records) == (0, 0, 0)
+    assert (rig.journal.backlog.memory_count, rig.journal.backlog.disk_count, rig.journal.books.pending.records) == (
+        0,
+        0,
+        0,
+    )
 
 
 def test_only_what_is_durable_is_given_out(tmp_path: Path) -> None:

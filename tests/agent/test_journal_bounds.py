@@ -56,8 +56,8 @@ class Bounded:
 
     def balances(self) -> None:
         journal = self.journal
-        waiting = journal.memory_count + journal.disk_count
-        assert journal.entered.records == journal.totals.all.records + len(self.hand) + waiting
+        waiting = journal.backlog.memory_count + journal.backlog.disk_count
+        assert journal.books.entered.records == journal.books.totals.all.records + len(self.hand) + waiting
 
     def again(self) -> Bounded:
         return Bounded(self.directory, self.journal.disk.most_bytes, self.journal.disk.counted)
@@ -74,14 +74,14 @@ def test_the_oldest_go_and_are_counted(tmp_path: Path) -> None:
         rig.append(5, requests=3)
         assert size_of(rig.directory) <= 4000 + 1000
         rig.balances()
-    dropped = rig.journal.totals.dropped_bytes
+    dropped = rig.journal.books.totals.dropped_bytes
     assert dropped.records > 50
     assert dropped.requests == 3 * dropped.records
     came = rig.take(500)
     assert len(came) == 100 - dropped.records
     assert [r.sequence for r in came] == list(range(dropped.records + 1, 101))
     again = rig.again()
-    assert (again.journal.totals.dropped_bytes, again.journal.pending) == (dropped, counted(came))
+    assert (again.journal.books.totals.dropped_bytes, again.journal.books.pending) == (dropped, counted(came))
 
 
 def test_what_is_in_the_senders_hand_becomes_what_it_becomes(tmp_path: Path) -> None:
@@ -91,10 +91,10 @@ def test_what_is_in_the_senders_hand_becomes_what_it_becomes(tmp_path: Path) -> 
     rig.take(8)
     rig.append(60)
     rig.balances()
-    assert rig.journal.totals.dropped_bytes.records > 0
+    assert rig.journal.books.totals.dropped_bytes.records > 0
     killed = rig.again()
-    assert killed.journal.entered.records == 70
-    assert killed.journal.totals.dropped_bytes.records == rig.journal.totals.dropped_bytes.records + 8
+    assert killed.journal.books.entered.records == 70
+    assert killed.journal.books.totals.dropped_bytes.records == rig.journal.books.totals.dropped_bytes.records + 8
     killed.balances()
 
 
@@ -104,14 +104,17 @@ def test_a_hand_that_is_settled_after_its_segment_went(tmp_path: Path) -> None:
     rig.append(10)
     rig.take(8)
     rig.append(60)
-    dropped = rig.journal.totals.dropped_bytes.records
+    dropped = rig.journal.books.totals.dropped_bytes.records
     for n in (1, 3, 4):
         rig.settle(n)
         rig.balances()
-    assert rig.journal.totals.stored.records == 8
-    assert rig.journal.totals.dropped_bytes.records == dropped
+    assert rig.journal.books.totals.stored.records == 8
+    assert rig.journal.books.totals.dropped_bytes.records == dropped
     again = rig.again()
-    assert (again.journal.totals, again.journal.pending.records) == (rig.journal.totals, 70 - 8 - dropped)
+    assert (again.journal.books.totals, again.journal.books.pending.records) == (
+        rig.journal.books.totals,
+        70 - 8 - dropped,
+    )
 
 
 def test_any_order_of_appends_takes_and_settles_under_a_bound(tmp_path: Path) -> None:
@@ -129,18 +132,18 @@ def test_any_order_of_appends_takes_and_settles_under_a_bound(tmp_path: Path) ->
         elif what < 0.95 and rig.hand:
             rig.settle(chance.randrange(1, len(rig.hand) + 1))
         elif what >= 0.95:
-            before = rig.journal.entered
+            before = rig.journal.books.entered
             rig = rig.again()
-            assert rig.journal.entered == before
+            assert rig.journal.books.entered == before
         rig.balances()
         assert size_of(rig.directory) <= 4000 + 3 * 1000
     if rig.hand:
         rig.settle(len(rig.hand))
     while rig.take(100):
         rig.settle(len(rig.hand))
-    assert rig.journal.pending == NONE
-    assert rig.journal.totals.corrupt == NONE
-    assert rig.journal.totals.dropped_bytes.records > 100
+    assert rig.journal.books.pending == NONE
+    assert rig.journal.books.totals.corrupt == NONE
+    assert rig.journal.books.totals.dropped_bytes.records > 100
 
 
 def test_a_small_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,11 +152,11 @@ def test_a_small_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(os, "statvfs", lambda path: small)
     rig = Bounded(tmp_path / "j", 10**6)
     rig.append(20)
-    assert rig.journal.totals.all == NONE
+    assert rig.journal.books.totals.all == NONE
     rig.append(60)
     assert size_of(rig.directory) <= 4000 + 1000
-    assert rig.journal.totals.dropped_no_space.records > 0
-    assert rig.journal.totals.all == rig.journal.totals.dropped_no_space
+    assert rig.journal.books.totals.dropped_no_space.records > 0
+    assert rig.journal.books.totals.all == rig.journal.books.totals.dropped_no_space
     rig.balances()
 
 
@@ -163,17 +166,17 @@ def test_frames_count_for_the_bound_and_go_only_by_age(tmp_path: Path) -> None:
     frames.append(30)
     rig = Bounded(tmp_path / "j", 8000)
     rig.append(30)
-    assert rig.journal.totals.dropped_bytes.records > 0
+    assert rig.journal.books.totals.dropped_bytes.records > 0
     assert size_of(tmp_path / "j") + size_of(tmp_path / "j" / "frames") <= 8000
-    assert frames.journal.totals.all == NONE
+    assert frames.journal.books.totals.all == NONE
     for _ in range(5):
         frames.wall += DAY_S
         frames.clock.advance(DAY_S)
     frames.append(1)
-    assert frames.journal.totals.all == NONE
+    assert frames.journal.books.totals.all == NONE
     frames.wall += 1.5 * DAY_S
     frames.clock.advance(1.5 * DAY_S)
-    assert 0 < frames.journal.totals.dropped_age.records < 31
+    assert 0 < frames.journal.books.totals.dropped_age.records < 31
     frames.balances()
 
 
@@ -185,9 +188,9 @@ def test_a_clock_that_jumped_drops_nothing(tmp_path: Path) -> None:
     rig.wall += limits.JOURNAL_LOOK_S + 10 * DAY_S
     rig.clock.advance(limits.JOURNAL_LOOK_S)
     rig.clock.advance(limits.JOURNAL_LOOK_S)
-    assert rig.journal.totals.dropped_age == NONE
+    assert rig.journal.books.totals.dropped_age == NONE
     rig.clock.advance(limits.CLOCK_DOUBTED_S)
-    assert rig.journal.totals.dropped_age.records > 0
+    assert rig.journal.books.totals.dropped_age.records > 0
 
 
 def test_clock_steps() -> None:
@@ -207,7 +210,7 @@ def test_what_stays_here_is_never_sent_and_holds_nothing_up(tmp_path: Path) -> N
     rig.append(30, LOCAL)
     rig.append(1)
     rig.append(1, LOCAL)
-    assert rig.journal.pending == Count(1, 1)
+    assert rig.journal.books.pending == Count(1, 1)
     assert [r.sequence for r in rig.take(100)] == [31]
     rig.settle(1)
     assert len(files_of(rig.directory)) > 1, "no frame counts them yet"
@@ -215,7 +218,7 @@ def test_what_stays_here_is_never_sent_and_holds_nothing_up(tmp_path: Path) -> N
     assert len(read.records) == 20
     result(rig.journal.covered((1, 32)))
     assert len(files_of(rig.directory)) == 1
-    assert rig.journal.totals.all == Count(1, 1)
+    assert rig.journal.books.totals.all == Count(1, 1)
     rig.append(40, LOCAL)
     result(rig.journal.covered((1, 72)))
     assert len(files_of(rig.directory)) == 1, "nobody ever settles anything"

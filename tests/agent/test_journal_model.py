@@ -25,8 +25,9 @@ from twisted.internet.task import Clock
 
 from bitville_apm import limits
 from bitville_apm.agent import recovery, segment
+from bitville_apm.agent.appends import NotWritten
 from bitville_apm.agent.disk import Disk
-from bitville_apm.agent.journal import Journal, NotWritten
+from bitville_apm.agent.journal import Journal
 from bitville_apm.agent.outgoing import counted
 from bitville_apm.agent.segment import LOCAL, Entry, Place, Record
 from bitville_apm.agent.totals import NONE, Count, Totals
@@ -206,7 +207,7 @@ class JournalMachine(RuleBasedStateMachine):
         if hit is not None and hit.place in self.kept:
             lost = self.kept.pop(hit.place).count
             self.everything_is_delivered()
-            assert self.journal.totals.corrupt == before + lost
+            assert self.journal.books.totals.corrupt == before + lost
 
     def lost_of_a_copy(self) -> Count:
         """What a process that started now would find to be lost, once it had delivered all."""
@@ -216,7 +217,7 @@ class JournalMachine(RuleBasedStateMachine):
         while batch := done(journal.take(50, 10**6)):
             result(journal.settle(batch[-1].place, Totals(stored=counted(batch))))
         shutil.rmtree(self.base / "copy")
-        return journal.totals.corrupt
+        return journal.books.totals.corrupt
 
     def flip(self, where: float) -> Record | None:
         """Flip a byte of a record that is neither the last one nor in the last group; gives back which."""
@@ -288,11 +289,11 @@ class JournalMachine(RuleBasedStateMachine):
         if not hasattr(self, "journal"):
             return
         journal = self.journal
-        waiting = Count(journal.memory_count + journal.disk_count)
+        waiting = Count(journal.backlog.memory_count + journal.backlog.disk_count)
         hand = counted(self.hand)
-        missing = sum((count for _, count in journal._books._losses), NONE)
-        assert journal.entered.records == (journal.totals.all + hand + waiting + missing).records
-        assert journal.pending == journal.entered - journal.totals.all
+        missing = sum((count for _, count in journal.books._losses), NONE)
+        assert journal.books.entered.records == (journal.books.totals.all + hand + waiting + missing).records
+        assert journal.books.pending == journal.books.entered - journal.books.totals.all
 
     def everything_is_delivered(self) -> None:
         """All that was acknowledged and is not settled comes, once, in order; then nothing is pending."""
@@ -319,7 +320,7 @@ class JournalMachine(RuleBasedStateMachine):
         for record in came:
             self.kept.pop(record.place, None)
             self.maybe.pop(record.entry.id, None)
-        assert self.journal.pending == NONE
+        assert self.journal.books.pending == NONE
         assert recovery.listed(self.base / "j") is not None
 
 

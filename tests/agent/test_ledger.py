@@ -115,7 +115,7 @@ def test_a_sealed_part_that_is_lost_is_seen(rig: SpoolRig) -> None:
     rig.pipeline.sealing.frames = lossy  # type: ignore[assignment]
     take(rig, end_line(at=NOW - 60), end_line(at=NOW - 60), end_line(at=NOW - 1))
     turn(rig, 15)
-    assert (frames.entered.requests, rig.pipeline.sealing.sealed) == (1, 1)
+    assert (frames.books.entered.requests, rig.pipeline.sealing.sealed) == (1, 1)
     assert rig.pipeline.numbers()["error"] == 2
     rig.pipeline.audit()
     assert rig.pipeline.unbalanced == {"folded": 2}

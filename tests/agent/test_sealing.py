@@ -20,9 +20,10 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
 from bitville_apm import cells, limits, reading
+from bitville_apm.agent.appends import NotWritten
 from bitville_apm.agent.disk import Disk
 from bitville_apm.agent.eyes import Seen
-from bitville_apm.agent.journal import Journal, NotWritten
+from bitville_apm.agent.journal import Journal
 from bitville_apm.agent.outgoing import counted
 from bitville_apm.agent.sealing import Sealing
 from bitville_apm.agent.segment import FRAMED, LOCAL, SHORT, Entry
@@ -115,7 +116,7 @@ class World:
     @property
     def unexplained(self) -> int:
         """design.md 4: requests folded since the start that are neither in windows nor in frames."""
-        framed = self.frames.entered - self.frames.entered_before
+        framed = self.frames.books.entered - self.frames.entered_before
         return self.sealing.folded - self.sealing.rollup.requests - framed.requests
 
     @property
@@ -220,7 +221,7 @@ def test_a_disk_that_takes_no_frames(world: World) -> None:
     world.frames.append_together = append  # type: ignore[method-assign]
     world.finish()
     assert world.counted == len(world.acked) == 40
-    assert world.sealing.frames.pending.records == 0
+    assert world.sealing.frames.books.pending.records == 0
 
 
 class Slow:
@@ -345,7 +346,7 @@ def test_a_damaged_frame_is_told_in_requests(world: World) -> None:
     world.crash()
     world.finish()
     assert world.counted == 8
-    assert world.frames.totals.corrupt.requests == 4
+    assert world.frames.books.totals.corrupt.requests == 4
 
 
 def test_a_journal_made_anew(world: World) -> None:
@@ -430,7 +431,7 @@ def test_exactly_once_whatever_happens(tmp_path_factory: pytest.TempPathFactory,
         assert world.unexplained == 0
     world.crash()
     world.finish()
-    assert world.counted == len(world.acked) == world.frames.entered.requests
+    assert world.counted == len(world.acked) == world.frames.books.entered.requests
     assert world.unexplained == 0
     covers = sorted(f.covers for f in world.stored.values() if f.final and f.covers and f.covers[1] <= f.covers[2])
     places = [(run, n) for run, first, last in covers for n in range(first, last + 1)]

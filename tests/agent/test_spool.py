@@ -19,8 +19,9 @@ from twisted.internet.task import Clock
 
 from bitville_apm import limits
 from bitville_apm.agent import spoolfiles
+from bitville_apm.agent.appends import NotWritten
 from bitville_apm.agent.disk import Disk
-from bitville_apm.agent.journal import Journal, NotWritten
+from bitville_apm.agent.journal import Journal
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.quarantine import Quarantine
 from bitville_apm.agent.spool import Spool
