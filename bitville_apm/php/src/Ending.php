@@ -34,9 +34,7 @@ final class Ending
         $short = $fast && $known['fatal'] === null;
         $record = ['t' => 'end', 'v' => 2, 'id' => $known['id'], 'at' => $known['at'], 'ms' => round($ms, 3)];
         $record['request'] = $known['request'];
-        $record['client'] = $this->facts->client();
-        $record['agent'] = $this->facts->agent();
-        $record['release'] = $this->facts->release();
+        $record += $this->facts->who();
         $record['response'] = $this->facts->response(!$short && $room, $known['fatal'] !== null);
         $record += $meter->spent();
         $record['memory'] = $known['memory'];
@@ -66,10 +64,9 @@ final class Ending
         }
         // A short record has no stacks of statements, so none was left out of it.
         $record['sampled_down'] = array_values(array_diff($this->budget->left(), $short ? ['sql_stack'] : []));
-        $isKnown = [Request::class, 'isKnown'];
-        $record['request'] = array_filter($record['request'], $isKnown);
+        $record['request'] = Request::known($record['request']);
         $record['response'] = $record['response'] === [] ? null : $record['response'];
-        $line = Record::bounded(array_filter($record, $isKnown));
+        $line = Record::bounded(Request::known($record));
         // Last of all, so that it covers the encoding too.
         $us = (int) (($known['ownNs'] + $this->budget->spentNs() + hrtime(true) - $began) / 1000);
         return ['line' => substr($line, 0, -2) . ',"client_us":' . $us . "}\n", 'short' => $short];

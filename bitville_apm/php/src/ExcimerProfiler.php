@@ -125,13 +125,14 @@ final class ExcimerProfiler implements Profiler
      */
     private static function awaitTicks(): void
     {
-        if (!function_exists('scandir') || !function_exists('usleep')) {
+        if (!function_exists('stat') || !function_exists('usleep')) {
             return;
         }
         for ($i = 0; $i < 20; $i++) {
-            $threads = scandir('/proc/self/task');
-            // `.`, `..`, this one, and the helper that glibc keeps.
-            if (!is_array($threads) || count($threads) <= 4) {
+            clearstatcache();
+            $threads = stat('/proc/self/task');
+            // Its links: `.`, `..`, this one, and the helper that glibc keeps.
+            if (!is_array($threads) || $threads['nlink'] <= 4) {
                 return;
             }
             usleep(500);

@@ -12,6 +12,9 @@ final class Facts
     private $config;
     private $redactor;
 
+    /** What who() gave. */
+    private $who;
+
     public function __construct(Config $config, Redactor $redactor)
     {
         $this->config = $config;
@@ -67,6 +70,15 @@ final class Facts
         // A word that could be a command, never a value: `artisan queue:work` and not `import.php 4711`.
         $isCommand = preg_match('/^[A-Za-z][A-Za-z0-9:._-]{0,63}$/D', $word) === 1;
         return $this->redactor->text($isCommand ? $script . ' ' . $word : $script);
+    }
+
+    /** Address, class of the user agent and release: what both lines of a request say of it. */
+    public function who(): array
+    {
+        if ($this->who === null) {
+            $this->who = ['client' => $this->client(), 'agent' => $this->agent(), 'release' => $this->release()];
+        }
+        return $this->who;
     }
 
     public function client(): ?string

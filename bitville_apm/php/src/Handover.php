@@ -23,11 +23,11 @@ final class Handover
     }
 
     /**
-     * @param string $begin the begin line, sent again first where the connection has to be opened again
+     * @param callable $begin gives the begin line, sent again first where the connection has to be opened again
      * @param string $end the end line, both with their newlines
      * @param array|null $scheduled schedstat just before, to tell a hung agent from a busy machine
      */
-    public function give(string $id, string $begin, string $end, bool $short, ?array $scheduled): void
+    public function give(string $id, callable $begin, string $end, bool $short, ?array $scheduled): void
     {
         $sent = false;
         $answer = null;
@@ -37,7 +37,7 @@ final class Handover
             if ($again && !$this->transport->open()) {
                 break;
             }
-            $whole = $this->transport->send($again ? $begin . $end : $end, [$this, 'patient']);
+            $whole = $this->transport->send($again ? $begin() . $end : $end, [$this, 'patient']);
             $sent = $sent || $whole;
             $answer = $whole ? $this->transport->answer($this->patient()) : null;
             if ($this->transport->isOpen() || $this->transport->left() <= 0) {

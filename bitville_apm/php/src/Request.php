@@ -127,12 +127,10 @@ final class Request
             'pid' => $this->pid,
             'method' => $this->method,
             'uri' => $this->uri(),
-            'client' => $this->facts->client(),
-            'agent' => $this->facts->agent(),
-            'release' => $this->facts->release(),
-            'ss' => $this->meter->start(),
         ];
-        $begin = Transport::line(array_filter($line, [self::class, 'isKnown']));
+        $line += $this->facts->who();
+        $line['ss'] = $this->meter->start();
+        $begin = Transport::line(self::known($line));
         return $this->route === null ? $begin : $begin . $this->routeLine();
     }
 
@@ -269,9 +267,13 @@ final class Request
         $limit = Client::lifted();
         $markers = new Markers($this->config);
         $ending = new Ending($this->config, $this->facts, $this->redactor, $this->budget);
-        $end = $ending->line($this->known($stoppedNs), $this->meter, $this->profiler, $this->sql, $markers);
+        $end = $ending->line($this->summary($stoppedNs), $this->meter, $this->profiler, $this->sql, $markers);
         $handover = new Handover($this->config, $this->transport, $markers);
-        $handover->give($this->id, $this->beginLine(), $end['line'], $end['short'], $scheduled);
+        // It is needed once more only where the connection has to be opened again.
+        $begin = function () {
+            return $this->beginLine();
+        };
+        $handover->give($this->id, $begin, $end['line'], $end['short'], $scheduled);
         Client::restore($limit);
     }
 
@@ -296,7 +298,7 @@ final class Request
     }
 
     /** What the end line is made from. */
-    private function known(int $stoppedNs): array
+    private function summary(int $stoppedNs): array
     {
         return [
             'id' => $this->id,
@@ -313,10 +315,15 @@ final class Request
         ];
     }
 
-    /** For array_filter: what is not known is not sent. */
-    public static function isKnown($value): bool
+    /** A record, or a part of it, without what is not known: that is not sent. */
+    public static function known(array $record): array
     {
-        return $value !== null && $value !== [];
+        foreach ($record as $name => $value) {
+            if ($value === null || $value === []) {
+                unset($record[$name]);
+            }
+        }
+        return $record;
     }
 
     /** RFC 4122, version 4. */
