@@ -15,6 +15,7 @@ import bitville_apm
 from bitville_apm import limits
 from bitville_apm.web import words
 from bitville_apm.web.access import FORM_TOKEN
+from bitville_apm.web.dimensions import DIMENSIONS, IN_HEAD
 from bitville_apm.web.parameters import SPANS
 from bitville_apm.web.prefix import prefix_of, prefixed
 from bitville_apm.web.scope import SPAN_NAMES, Scope
@@ -22,44 +23,6 @@ from bitville_apm.web.static import Static
 
 _FOLDER = FilePath(str(Path(__file__).parent / "templates"))
 _TEMPLATES = {path.basename(): XMLFile(path) for path in _FOLDER.globChildren("*.xml")}
-
-DIMENSIONS = {
-    "endpoint": "Endpoints",
-    "function": "Functions",
-    "statement": "Statements",
-    "external": "External calls",
-    "client": "Clients",
-    "agent": "User agents",
-    "release": "Releases",
-    "process": "Processes",
-    "wait": "Database waits",
-    "blocker": "Blockers",
-    "request": "Long requests",
-}
-"""What the pages call the dimensions."""
-IN_HEAD = ("endpoint", "function", "statement", "process", "wait")
-"""Those with a place of their own in the head of every page; the others are tabs of theirs."""
-
-
-SINGULAR = {
-    "endpoint": "Endpoint",
-    "function": "Function",
-    "statement": "Statement",
-    "external": "External call",
-    "client": "Client",
-    "agent": "User agent",
-    "release": "Release",
-    "process": "Process",
-    "wait": "Database wait",
-    "blocker": "Blocker",
-    "request": "Request",
-}
-"""One value of a dimension."""
-
-
-def singular(dimension: str) -> str:
-    """What one value of a dimension is called; that of a later version by its own name."""
-    return SINGULAR.get(dimension) or words.cut(dimension[:1].upper() + dimension[1:])
 
 
 def panel(title: str, said: Flattenable, body: Flattenable) -> Tag:
@@ -310,31 +273,3 @@ def details(summary: Flattenable, body: Flattenable, open_: bool = False) -> Tag
     """Something to fold away."""
     tag = tags.details(tags.summary(summary), body, class_="fold")
     return tag(open="open") if open_ else tag
-
-
-def local(at: float | None) -> str:
-    """A time for a form's field: UTC, which the script puts into the reader's zone."""
-    return "" if at is None else words.iso(at)[:19]
-
-
-def hosts_choice(hosts: Sequence[str], chosen: str | None) -> Tag:
-    """A menu of hosts for a form."""
-    return _choice("host", [("", "any"), *_with(hosts, chosen)], chosen)
-
-
-def projects_choice(projects: Sequence[str], chosen: str | None) -> Tag:
-    """A menu of projects for a form that wants one."""
-    return _choice("project", _with(projects, chosen), chosen)
-
-
-def _with(names: Sequence[str], chosen: str | None) -> list[tuple[str, str]]:
-    more = [chosen] if chosen is not None and chosen not in names else []
-    return [(name, name) for name in (*more, *names)]
-
-
-def _choice(field: str, choices: Sequence[tuple[str, str]], chosen: str | None) -> Tag:
-    options = []
-    for value, label in choices:
-        option = tags.option(label, value=value)
-        options.append(option(selected="selected") if value == chosen else option)
-    return tags.select(options, name=field)

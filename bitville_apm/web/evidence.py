@@ -10,7 +10,8 @@ from twisted.web.template import Flattenable, Tag, tags
 from bitville_apm.analysis.report import Before, Blocking, Change, Example, Flying, Part, Quality, Report, Split, Waits
 from bitville_apm.web import words
 from bitville_apm.web.charts import swatch
-from bitville_apm.web.elements import Column, bar, fact, folded, number, panel, singular, status, table, time
+from bitville_apm.web.dimensions import singular
+from bitville_apm.web.elements import Column, bar, fact, folded, number, panel, status, table, time
 from bitville_apm.web.scope import Scope, request_url, spike_url
 from bitville_apm.web.tops import value_link
 

@@ -14,7 +14,8 @@ from bitville_apm.analysis.report import Report
 from bitville_apm.store.interface import Spike
 from bitville_apm.web import evidence, loads, stories, words
 from bitville_apm.web.charts import Mark
-from bitville_apm.web.elements import fact, filled, hosts_choice, local, projects_choice, time
+from bitville_apm.web.elements import fact, filled, time
+from bitville_apm.web.forms import hosts_choice, local, projects_choice
 from bitville_apm.web.loads import Loads
 from bitville_apm.web.scope import Scope
 

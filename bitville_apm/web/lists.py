@@ -11,21 +11,8 @@ from twisted.web.template import Flattenable, Tag, tags
 from bitville_apm import limits
 from bitville_apm.store.interface import Found, Page, Search, Spike
 from bitville_apm.web import loads, words
-from bitville_apm.web.elements import (
-    Column,
-    Frame,
-    current,
-    filled,
-    hosts_choice,
-    local,
-    number,
-    ranges,
-    stack,
-    status,
-    table,
-    time,
-    window,
-)
+from bitville_apm.web.elements import Column, Frame, current, filled, number, ranges, stack, status, table, time, window
+from bitville_apm.web.forms import hosts_choice, local
 from bitville_apm.web.loads import Loads
 from bitville_apm.web.questions import Top
 from bitville_apm.web.scope import Scope, request_url

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any, ClassVar
 
 import attrs
@@ -12,18 +13,21 @@ from twisted.web.server import Request
 
 from bitville_apm import limits
 from bitville_apm.http import HttpProblem, answer_problem
+from bitville_apm.store.interface import Page
 from bitville_apm.web import flames, words
 from bitville_apm.web.access import Access, Visit, authorised
 from bitville_apm.web.api import answer_json, problem_of
 from bitville_apm.web.detail import detail_json
+from bitville_apm.web.dimensions import DIMENSIONS
 from bitville_apm.web.drifted import Drifted
-from bitville_apm.web.elements import DIMENSIONS, Frame, Reader, page
+from bitville_apm.web.elements import Frame, Reader, page
 from bitville_apm.web.flames import flame_of
 from bitville_apm.web.lists import Head, Requests, requests_body
+from bitville_apm.web.loads import Loads, step_of
 from bitville_apm.web.login import problem_page, redirect
 from bitville_apm.web.one import request_body
 from bitville_apm.web.parameters import Parameters, search_of, wrong
-from bitville_apm.web.questions import Questions, Top, page_json, spike_json
+from bitville_apm.web.questions import Questions, Top, page_json, spike_json, together
 from bitville_apm.web.regressions import Regressed, regressions_body
 from bitville_apm.web.scope import Scope, request_url
 from bitville_apm.web.spike_pages import SpikePages, loads_between
@@ -230,21 +234,26 @@ class Pages:
         projects = visit.projects(scope.project)
         start, end = scope.window(now) if search.correlation_id is None else (None, None)
         search = msgspec.structs.replace(
-            search,
-            source="php_agent",
-            host=scope.host,
-            timestamp_start=start,
-            timestamp_end=end,
+            search, source="php_agent", host=scope.host, timestamp_start=start, timestamp_end=end
         )
-        found = await self.questions.search(projects, search)
-        shown = Requests(scope, search, found, None, await self.questions.hosts(projects), now)
-        if shown.filtered or search.after is not None:
+        asking: list[Coroutine[Any, Any, Any]] = [self.questions.search(projects, search)]
+        asking.append(self.questions.hosts(projects))
+        shown = Requests(scope, search, Page(items=[], cursor=None), None, (), now)
+        if not shown.filtered and search.after is None:
+            range_ = scope.range(now)
+            first, last = scope.fixed(now).window(now)
+            begin, end = first or range_.start, last or now
+            drawn = Loads.of((), begin, end, step_of(end - begin)).time.start  # whole steps: it may be a little sooner
+            asking += [
+                self.questions.top(projects, "endpoint", range_, scope.host, limits.ENDPOINTS_SHOWN),
+                loads_between(self.questions, projects, begin, end, scope.host),
+                self.questions.spikes(projects, drawn, last, scope.host, limits.SPIKES_LISTED),
+            ]
+        found, hosts, *above = await together(asking)
+        shown = attrs.evolve(shown, page=found, hosts=hosts)
+        if not above:
             return shown
-        range_ = scope.range(now)
-        top = await self.questions.top(projects, "endpoint", range_, scope.host, limits.ENDPOINTS_SHOWN)
-        first, last = scope.fixed(now).window(now)
-        loads = await loads_between(self.questions, projects, first or range_.start, last or now, scope.host)
-        spikes = await self.questions.spikes(projects, loads.time.start, last, scope.host, limits.SPIKES_LISTED)
+        top, loads, spikes = above
         return attrs.evolve(shown, endpoints=top, head=Head(loads, list(spikes)))
 
     async def _top(self, visit: Visit) -> tuple[Scope, Top, int | None]:

@@ -11,8 +11,9 @@ from bitville_apm import limits
 from bitville_apm.analysis.baseline import Regression
 from bitville_apm.store.interface import Drifts
 from bitville_apm.web import words
+from bitville_apm.web.dimensions import singular
 from bitville_apm.web.drifted import DAYS_WANTED, Drifted
-from bitville_apm.web.elements import Column, number, panel, singular, table, time
+from bitville_apm.web.elements import Column, number, panel, table, time
 from bitville_apm.web.scope import Scope
 from bitville_apm.web.tops import trend_link
 

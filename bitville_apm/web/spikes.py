@@ -10,20 +10,9 @@ from twisted.web.template import Flattenable, Tag, tags
 from bitville_apm import limits
 from bitville_apm.store.interface import Spike
 from bitville_apm.web import words
-from bitville_apm.web.elements import (
-    Column,
-    Frame,
-    filled,
-    hosts_choice,
-    local,
-    number,
-    panel,
-    ranges,
-    table,
-    time,
-    window,
-)
+from bitville_apm.web.elements import Column, Frame, filled, number, panel, ranges, table, time, window
 from bitville_apm.web.explained import KINDS
+from bitville_apm.web.forms import hosts_choice, local
 from bitville_apm.web.regressions import regressions_link
 from bitville_apm.web.scope import Scope, spike_url
 

@@ -9,7 +9,8 @@ from twisted.web.template import Flattenable, Tag, tags
 from bitville_apm.analysis.report import Cause, Factor, Report, Step, Victim
 from bitville_apm.web import words
 from bitville_apm.web.charts import swatch
-from bitville_apm.web.elements import Column, bar, fact, number, panel, singular, stack, table
+from bitville_apm.web.dimensions import singular
+from bitville_apm.web.elements import Column, bar, fact, number, panel, stack, table
 from bitville_apm.web.scope import Scope
 from bitville_apm.web.tops import value_link
 

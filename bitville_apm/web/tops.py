@@ -10,21 +10,8 @@ from twisted.web.template import Flattenable, Tag, tags
 from bitville_apm.cells import OTHER
 from bitville_apm.store.interface import TopRow
 from bitville_apm.web import words
-from bitville_apm.web.elements import (
-    DIMENSIONS,
-    Column,
-    Frame,
-    bar,
-    current,
-    filled,
-    folded,
-    number,
-    ranges,
-    singular,
-    table,
-    time,
-    window,
-)
+from bitville_apm.web.dimensions import DIMENSIONS, singular
+from bitville_apm.web.elements import Column, Frame, bar, current, filled, folded, number, ranges, table, time, window
 from bitville_apm.web.questions import Top
 from bitville_apm.web.scope import Scope, request_url
 

@@ -12,7 +12,8 @@ from twisted.web.template import Flattenable, Tag, tags
 from bitville_apm.store.interface import Point, TopRow
 from bitville_apm.web import charts, words
 from bitville_apm.web.charts import Line, Time
-from bitville_apm.web.elements import DIMENSIONS, Frame, fact, folded, ranges, singular, time
+from bitville_apm.web.dimensions import DIMENSIONS, singular
+from bitville_apm.web.elements import Frame, fact, folded, ranges, time
 from bitville_apm.web.ranges import Range
 from bitville_apm.web.tops import LOAD_HINT, SAMPLED, load_ms
 

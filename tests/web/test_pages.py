@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
+from twisted.internet.defer import Deferred, fail
 
 from bitville_apm import limits
-from tests.web.world import NOW, World, end_record, top_row
+from bitville_apm.store.interface import TooSlow
+from tests.web.world import NOW, Memory, World, end_record, top_row
 
 ID = end_record()["id"]
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}&lt;javascript:alert(3)\u202e\x00"
@@ -331,3 +334,41 @@ def test_columns_that_a_dimension_has(dimension: str, columns: list[str]) -> Non
     waited = dimension in ("wait", "blocker")
     assert (page.index(">long<") < page.index(">short<")) == waited
     assert ("9.91" in page) == waited
+
+
+class Waiting(Memory):
+    """A store that answers nothing before it has been asked for everything that the first page shows."""
+
+    def __attrs_post_init__(self) -> None:
+        self.waiting: dict[str, tuple[Deferred[Any], Deferred[Any]]] = {}
+        for name in ("search", "hosts", "top", "load", "spikes"):
+            setattr(self, name, functools.partial(self._later, name, getattr(self, name)))
+
+    def _later(self, name: str, question: Any, *given: Any) -> Deferred[Any]:
+        answer: Deferred[Any] = Deferred()
+        self.waiting[name] = answer, question(*given)
+        if len(self.waiting) == 5:
+            for waited, known in self.waiting.values():
+                known.chainDeferred(waited)
+        return answer
+
+
+def test_the_first_page_asks_for_all_at_once() -> None:
+    """P16: questions do not wait for each other's answers: under load each wait for a thread is long."""
+    w = World(store=Waiting())
+    w.store.add("shop", end_record())
+    page = w.ask("/", session=w.session())
+    assert page.status == 200
+    assert "2.31" in page.text
+
+
+def test_one_answer_of_several_fails() -> None:
+    """QUERY-02: whichever question takes too long, the page says so, and nothing of the others' is left over."""
+    w = world()
+    for name in ("search", "spikes", "load"):
+        right = getattr(w.store, name)
+        setattr(w.store, name, lambda *given, **named: fail(TooSlow()))
+        answer = w.ask("/", session=w.session())
+        assert answer.status == 503
+        assert "ask for a shorter time" in answer.text
+        setattr(w.store, name, right)
