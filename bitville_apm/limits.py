@@ -614,7 +614,10 @@ RECENT_S = 600
 RECENT_LEFT_OUT_S = 60
 """A morning that fills up within an hour is no spike: the median of the last ten minutes but one counts too."""
 RELEASE_NEW = 0.15
-"""A release is new to the baseline when it had at most so many of the requests a second that it has in the spike."""
+RELEASE_NEW_S = 120.0
+RELEASE_WINDOWS = 30
+"""A release is new when it had at most this share of what was in flight until so long before the spike, in so many
+windows: what has run for longer did so without one."""
 POOL_QUEUED = 1 / 3
 POOL_BUSY = 2 / 3
 """A pool is full when it had a queue in so many of the spike's windows, or no free worker in so many: php-fpm cannot

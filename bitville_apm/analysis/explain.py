@@ -23,7 +23,7 @@ from bitville_apm.analysis import host, mechanism, rules, score, stories, tables
 from bitville_apm.analysis.loads import is_database
 from bitville_apm.analysis.mechanism import Evidence
 from bitville_apm.analysis.report import Cause, Factor, Measure, Mechanism, Report, Step
-from bitville_apm.analysis.rises import UNITS, measured, risen
+from bitville_apm.analysis.rises import UNITS, what_rose
 from bitville_apm.analysis.score import Scored, Whole
 from bitville_apm.analysis.words import Kind
 from bitville_apm.cells import OTHER
@@ -68,7 +68,7 @@ def explained(
     now: float | None = None,
 ) -> Report:
     """`explain` of what `gathered` found. `php` are web hosts that know how often PHP asked this database."""
-    kind, measure = measured(risen(evidence, onset, end))
+    kind, measure = what_rose(evidence, onset, end)
     whole, found = _scored(evidence, kind, measure)
     named = _causes(evidence, php, kind, found, whole)
     coverage = _coverage(named)
@@ -221,19 +221,29 @@ def _system(dimension: str, value: str, label: Mechanism, share: float, whole: W
 
 
 def _new_release(evidence: Evidence) -> str | None:
-    """A release that most of the spike's requests ran, and the baseline never or hardly.
+    """A release that many of the spike's requests ran, and hardly any until just before it.
 
-    Hardly: a spike may need some seconds from the deployment to its onset.
+    Just before: a spike may need some seconds from the deployment to its onset. What was deployed earlier than that
+    ran well for a while.
     """
     rows = evidence.spike.rows.get("release", {})
     total = sum(row.requests for row in rows.values())
+    usual = evidence.base.sums.get("release")
+    if not total or not evidence.base.at:
+        return None
+    since = min(evidence.spike.at) - limits.RELEASE_NEW_S
+    before = [i for i, at in enumerate(evidence.base.at) if at < since][-limits.RELEASE_WINDOWS :]
+    all_of_it = _flown(usual.flight, before) if usual is not None else 0.0
     for value, row in sorted(rows.items()):
-        if value == OTHER or not evidence.base.at or not total or row.requests < 0.3 * total:
-            continue
-        before = evidence.base.rate(evidence.base.row("release", value).requests)
-        if before <= limits.RELEASE_NEW * evidence.spike.rate(row.requests):
+        ran = _flown(evidence.base.row("release", value).flight, before)
+        if value != OTHER and row.requests >= 0.3 * total and ran <= limits.RELEASE_NEW * all_of_it:
             return value
     return None
+
+
+def _flown(flight: Sequence[float], windows: Sequence[int]) -> float:
+    """What was in flight in some windows, in all (or in all windows, where there are none)."""
+    return sum(flight[i] for i in windows) if windows and flight else sum(flight)
 
 
 def _coverage(named: Sequence[Cause]) -> float:

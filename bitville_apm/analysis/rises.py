@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 
 from bitville_apm import limits
@@ -24,18 +26,25 @@ class Rises:
     sessions: float
 
 
-def risen(evidence: Evidence, onset: float, end: float | None) -> Rises:
+def what_rose(evidence: Evidence, onset: float, end: float | None) -> tuple[Kind, Measure]:
+    """Whether it is load or waiting, and of which measure: by what lasted, or else by all of it.
+
+    What floods in when a lock is released lasts for seconds, and is not what the minutes before were about: medians
+    do not see it. Of two bursts with a pause between them they see nothing, and means do.
+    """
+    found = measured(risen(evidence, onset, end, _median))
+    return found if found[0] != "none" else measured(risen(evidence, onset, end, _mean))
+
+
+def risen(evidence: Evidence, onset: float, end: float | None, middle: Callable[[list[float]], float]) -> Rises:
     """By how much each measure rose. What a baseline has of other spikes does not pull its median."""
     spike, base = evidence.spike, evidence.base
 
     def series(measure: str) -> float:
         values = spike.seconds.get(measure, [])
         inside = [v for t, v in values if t > onset and (end is None or t < end)] or [v for _, v in values]
-        before = sorted(v for _, v in base.seconds.get(measure, []))
-        if not inside:
-            return 0.0
-        # What floods in when a lock is released lasts for seconds, and is not what the minutes before were about.
-        return sorted(inside)[len(inside) // 2] - (before[len(before) // 2] if before else 0.0)
+        before = [v for _, v in base.seconds.get(measure, [])]
+        return middle(inside) - (_median(before) if before else 0.0) if inside else 0.0
 
     working = host.mean(host.sessions(spike), spike.lengths) - host.mean(host.sessions(base), base.lengths)
     tasks = series("tasks")
@@ -45,6 +54,14 @@ def risen(evidence: Evidence, onset: float, end: float | None) -> Rises:
     if "in_flight" not in spike.seconds:
         flying = host.mean(host.in_flight(spike), spike.lengths) - host.mean(host.in_flight(base), base.lengths)
     return Rises(tasks, working, rules.locks_rise(evidence), flying, series("db"))
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
 
 
 def measured(rises: Rises) -> tuple[Kind, Measure]:

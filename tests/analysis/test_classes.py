@@ -266,6 +266,36 @@ def test_browsers_are_no_cause_beside_a_page() -> None:
     assert [cause.dimension for cause in report.causes] == ["endpoint", "process"]
 
 
+def test_a_release_that_ran_well_for_a_while_is_no_deploy() -> None:
+    """Deployed just before the onset it is a deploy; a quarter of an hour before, it is not."""
+    page = {"GET /search": use(50, 0.4)}
+
+    def told(minutes: float) -> str:
+        old = [frame(f.at, {"endpoint": SHOP, "release": {"r1": use(190, 0.02)}}, tasks=0.4, load=load(0.42))
+               for f in before(150) if f.at < BEGIN - 60 * minutes]  # fmt: skip
+        new = [frame(f.at, {"endpoint": SHOP, "release": {"r2": use(190, 0.02)}}, tasks=0.4, load=load(0.42))
+               for f in before(150) if f.at >= BEGIN - 60 * minutes]  # fmt: skip
+        spike = {"endpoint": SHOP | page, "release": {"r2": use(190, 0.12)}}
+        return first(explained(during(tables=spike, tasks=2.8, load=load(2.4)), [*old, *new]))[2]
+
+    assert told(0) == told(1) == "deploy"
+    assert told(15) == "regression"
+
+
+def test_two_bursts_with_a_pause_between_them() -> None:
+    """A spike that was down for longer than it was up is load all the same: it was found for what rose."""
+    usual = before(tables={"endpoint": SHOP}, tasks=0.4, load=load(0.42))
+    up = {"endpoint": SHOP | {"GET /search": use(50, 0.6)}}
+    frames = [
+        frame(BEGIN + 10 * n, up if n in (0, 1, 7, 8) else {"endpoint": SHOP}, tasks=30.0 if n in (0, 1, 7, 8) else 0.4,
+              load=load(3.4 if n in (0, 1, 7, 8) else 0.42))
+        for n in range(9)
+    ]  # fmt: skip
+    report = explain(frames, usual, onset=ONSET, end=BEGIN + 90, host="web1")
+    assert (report.kind, report.measure) == ("load", "tasks")
+    assert first(report) == ("endpoint", "GET /search", "regression")
+
+
 def test_a_function_that_more_requests_come_to_run() -> None:
     """Nobody counts how often functions are called: one that was switched on for a page is no N+1."""
 
