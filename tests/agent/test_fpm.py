@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -146,10 +148,9 @@ class Fpms(TestCase):
         assert asked.frames.told.told()["pools"][0]["listen_queue"] >= 1
 
 
-def test_busy_full_and_stopped(tmp_path: Path, site: Site) -> None:
-    """Wire 6, pools: a real agent beside a pool of two. Busy children and the queue are those there are; when all are
-    busy and the question itself waits, the pool is told as busy with somebody in its queue, and health says so.
-    """
+@contextlib.contextmanager
+def beside_a_pool(tmp_path: Path) -> Iterator[tuple[Any, Agent, Collector, Callable[[], dict[str, Any]]]]:
+    """A real agent beside a pool of two that answers it: the pool, the agent, who gets its frames, and what it says."""
     collector = Collector()
     try:
         with pool(client=False, children=2, pool=STATUS) as server:
@@ -157,23 +158,31 @@ def test_busy_full_and_stopped(tmp_path: Path, site: Site) -> None:
             ini = agent.config.read_text()
             agent.config.write_text(ini.replace("[php]\n", f"[php]\nfpm_status = unix:{server.socket} /status\n"))
             with running(agent):
-                health = lambda: agent.health()["stats"]["sources"]["fpm php"]  # noqa: E731
+                health: Callable[[], dict[str, Any]] = lambda: agent.health()["stats"]["sources"]["fpm php"]  # noqa: E731
                 wait_until(lambda: health()["answered"])
-                assert agent.health()["status"] == "ok"
-                # Four pages: two run, two wait, and behind them the question.
-                code = "sleep(7); echo 'done';"
-                pages = [threading.Thread(target=server.get, args=(site, code)) for _ in range(4)]
-                for page in pages:
-                    page.start()
-                wait_until(lambda: health()["status"] == "degraded", 12)
-                assert "all children are busy" in health()["why"]
-                assert agent.health()["status"] == "degraded"
-                for page in pages:
-                    page.join()
-                wait_until(lambda: (health()["status"], health()["busy"]) == ("ok", 0), 12)
+                yield server, agent, collector, health
                 assert agent.stop() == 0
     finally:
         collector.close()
+
+
+def test_busy_full_and_stopped(tmp_path: Path, site: Site) -> None:
+    """Wire 6, pools: a real agent beside a pool of two. Busy children and the queue are those there are; when all are
+    busy and the question itself waits, the pool is told as busy with somebody in its queue, and health says so.
+    """
+    with beside_a_pool(tmp_path) as (server, agent, collector, health):
+        assert agent.health()["status"] == "ok"
+        # Four pages: two run, two wait, and behind them the question.
+        code = "sleep(7); echo 'done';"
+        pages = [threading.Thread(target=server.get, args=(site, code)) for _ in range(4)]
+        for page in pages:
+            page.start()
+        wait_until(lambda: health()["status"] == "degraded", 12)
+        assert "all children are busy" in health()["why"]
+        assert agent.health()["status"] == "degraded"
+        for page in pages:
+            page.join()
+        wait_until(lambda: (health()["status"], health()["busy"]) == ("ok", 0), 12)
     pools = [frame["body"]["load"]["pools"] for frame in collector.frames.values() if "pools" in frame["body"]["load"]]
     assert {one["name"] for told in pools for one in told} == {"shop"}
     assert max(one["busy"] for told in pools for one in told) == 2
@@ -184,28 +193,17 @@ def test_busy_full_and_stopped(tmp_path: Path, site: Site) -> None:
 @pytest.mark.full
 def test_a_pool_that_hangs(tmp_path: Path, site: Site) -> None:
     """A php-fpm that was stopped answers nobody: degraded with how long, one question in flight, well again after."""
-    collector = Collector()
-    try:
-        with pool(client=False, children=2, pool=STATUS) as server:
-            agent = Agent(tmp_path / "a", collector.url)
-            ini = agent.config.read_text()
-            agent.config.write_text(ini.replace("[php]\n", f"[php]\nfpm_status = unix:{server.socket} /status\n"))
-            with running(agent):
-                health = lambda: agent.health()["stats"]["sources"]["fpm php"]  # noqa: E731
-                wait_until(lambda: health()["answered"])
-                children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-                for pid in children:
-                    signal.pidfd_send_signal(os.pidfd_open(int(pid)), signal.SIGSTOP)
-                asked = health()["asked"]
-                wait_until(lambda: health()["status"] == "degraded", 12)
-                time.sleep(6)
-                assert health()["asked"] <= asked + 1
-                for pid in children:
-                    signal.pidfd_send_signal(os.pidfd_open(int(pid)), signal.SIGCONT)
-                wait_until(lambda: health()["status"] == "ok", 12)
-                assert agent.stop() == 0
-    finally:
-        collector.close()
+    with beside_a_pool(tmp_path) as (server, _agent, _collector, health):
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        for pid in children:
+            signal.pidfd_send_signal(os.pidfd_open(int(pid)), signal.SIGSTOP)
+        before = health()["asked"]
+        wait_until(lambda: health()["status"] == "degraded", 12)
+        time.sleep(6)
+        assert health()["asked"] <= before + 1
+        for pid in children:
+            signal.pidfd_send_signal(os.pidfd_open(int(pid)), signal.SIGCONT)
+        wait_until(lambda: health()["status"] == "ok", 12)
 
 
 # --- what is known of a pool ----------------------------------------------------------------------------------
