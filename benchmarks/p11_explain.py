@@ -30,6 +30,7 @@ from bitville_apm import limits  # noqa: E402
 from bitville_apm.clock import WallClock  # noqa: E402
 from bitville_apm.collector.agents import Agents  # noqa: E402
 from bitville_apm.collector.explainer import Asked, Explainer  # noqa: E402
+from bitville_apm.garbage import Garbage  # noqa: E402
 from bitville_apm.store.sqlite import SqliteStore  # noqa: E402
 from tests.store.make import frame  # noqa: E402
 
@@ -94,6 +95,7 @@ async def asked(reactor: Any, directory: Path, onset: float) -> None:
     store = SqliteStore.open(directory, clock)
     opened = time.perf_counter()
     explainer = Explainer(store, Agents(), clock)
+    Garbage().start()  # as a collector does
     try:
         report = await explainer.report(Asked("shop", onset - 1, onset + 90, hosts=["web1"]))
     except BaseException:

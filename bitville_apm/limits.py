@@ -178,6 +178,8 @@ CONTROL_CONNECTIONS = 16
 GC_REQUESTS = 100
 GC_IDLE_S = 60.0
 """Garbage is collected at least this often, requests or not."""
+GC_COLLECTOR_S = 5.0
+"""How often a collector collects it: what cycles it leaves in so many seconds are some megabytes at the most."""
 GC_OLDER = 10
 """Every so many collections look at one generation more."""
 DRAIN_S = 2.0

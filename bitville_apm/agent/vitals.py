@@ -6,7 +6,6 @@ that finds it old stops waiting for acks (design.md 3), and goes on sending.
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from twisted.python.failure import Failure
 from bitville_apm import limits
 from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.worker import Run
+from bitville_apm.garbage import Garbage
 
 _log = Logger()
 
@@ -35,38 +35,38 @@ class Vitals:
     stalled_for: Callable[[], float]
     requests: Callable[[], int]
     memory_mb: float = 0.0
-    gc_runs: int = 0
+    _garbage: Garbage = attrs.Factory(Garbage)
     _collected_at: int = 0
     _collected: float = 0.0
     _busy: bool = False
     _repeated: Repeated = attrs.Factory(Repeated)
     _loop: LoopingCall | None = None
 
-    def start(self) -> None:
-        """Begin. What lives by now lives for good: the collector need not look at it again.
+    @property
+    def gc_runs(self) -> int:
+        """How often garbage was collected."""
+        return self._garbage.runs
 
-        From here on garbage is collected between two turns of the reactor, not in the midst of one (DAEMON-03).
-        """
-        gc.freeze()
-        gc.disable()
+    def start(self) -> None:
+        """Begin. From here on garbage is collected between two turns of the reactor (DAEMON-03)."""
+        self._garbage.start()
         self._loop = LoopingCall(self.tick)
         self._loop.clock = self.clock
         self._loop.start(limits.HEARTBEAT_S)
 
     def stop(self) -> None:
         """End."""
-        gc.enable()
+        self._garbage.stop()
         if self._loop is not None and self._loop.running:
             self._loop.stop()
 
     def _collect(self) -> None:
-        """The young generation each 100 requests, an older one each tenth time, all each hundredth time."""
+        """Each 100 requests, or once a minute."""
         requests, now = self.requests(), self.clock.seconds()
         if requests - self._collected_at < limits.GC_REQUESTS and now - self._collected < limits.GC_IDLE_S:
             return
         self._collected_at, self._collected = requests, now
-        self.gc_runs += 1
-        gc.collect((self.gc_runs % limits.GC_OLDER == 0) + (self.gc_runs % limits.GC_OLDER**2 == 0))
+        self._garbage.collect()
 
     def tick(self) -> None:
         """One beat."""

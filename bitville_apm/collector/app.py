@@ -26,6 +26,7 @@ from bitville_apm.collector.ingest import Ingest, caller_of
 from bitville_apm.collector.metrics import measures
 from bitville_apm.collector.nightly import Nightly
 from bitville_apm.collector.spikes import Spikes
+from bitville_apm.garbage import Garbage
 from bitville_apm.http import HttpProblem, answer_problem
 from bitville_apm.interfaces import IAuth
 from bitville_apm.metrics import METRICS_TYPE, metrics
@@ -49,6 +50,7 @@ class App:
     spikes: Spikes
     nightly: Nightly
     alerts: Alerts
+    garbage: Garbage
     reactor: Any
     data: Path
     environment_keys: int
@@ -107,6 +109,7 @@ class App:
         return {
             "ready": database["ok"],
             "uptime": round(now - self.started, 1),
+            "gc_runs": self.garbage.runs,
             "version": bitville_apm.__version__,
             "database": database,
             "api_keys": len(keys) + self.environment_keys,

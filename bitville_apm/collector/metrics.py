@@ -12,6 +12,7 @@ def measures(ready: Mapping[str, Any], ingest: Mapping[str, int], rates_refused:
     """From the body of `/ready`, the counts of records since the start by what became of them, and of 429s."""
     yield Measure("bitville_collector_ready", "1 while records can be stored", int(ready["ready"]))
     yield Measure("bitville_collector_uptime_seconds", "Since the collector started", ready["uptime"])
+    yield Measure("bitville_collector_gc_runs", "Times that garbage was collected", ready["gc_runs"], counter=True)
     for name, value in sorted(ingest.items()):
         yield Measure(
             "bitville_collector_records", "Records taken or refused, by outcome", value, {"outcome": name}, counter=True

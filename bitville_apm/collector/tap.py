@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -35,6 +36,7 @@ from bitville_apm.collector.gate import Gate
 from bitville_apm.collector.ingest import Ingest
 from bitville_apm.collector.nightly import Nightly, spread_of
 from bitville_apm.collector.spikes import Spikes
+from bitville_apm.garbage import Garbage
 from bitville_apm.http import LimitedSite
 from bitville_apm.ini import ConfigError
 from bitville_apm.peers import Peers
@@ -90,6 +92,8 @@ class Collector(service.Service):
     _port: Any = None
     _udp: Any = None
     _datagrams: Datagrams | None = None
+    _garbage: Garbage = attrs.field(factory=Garbage)
+    _collecting: LoopingCall | None = None
 
     def startService(self) -> None:
         """Open, listen, and say so. What keeps it from doing that ends the process with one line."""
@@ -123,6 +127,7 @@ class Collector(service.Service):
                 spikes,
                 nightly,
                 alerts,
+                self._garbage,
                 clock,
                 section.data,
                 environment_keys=len(self.config.keys),
@@ -144,6 +149,10 @@ class Collector(service.Service):
             alerts.start()
             spikes.start()
             nightly.start()
+            self._garbage.start()
+            self._collecting = LoopingCall(self._garbage.collect)
+            self._collecting.clock = getattr(clock, "steady", clock)
+            self._collecting.start(limits.GC_COLLECTOR_S, now=False)
             url = ensure_way_in(store.main, section.data / "login.url", base_url, now)
         except (StoreError, CannotStart) as error:
             self._give_up(str(error))
@@ -197,6 +206,9 @@ class Collector(service.Service):
             await self._udp.stopListening()
         if self._port is not None:
             await self._port.stopListening()
+        if self._collecting is not None:
+            self._collecting.stop()
+            self._garbage.stop()
         if self._cleanup is not None:
             self._cleanup.stop()
         if self._ingest is not None:

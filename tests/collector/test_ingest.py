@@ -23,6 +23,7 @@ from bitville_apm.collector.explainer import Explainer
 from bitville_apm.collector.ingest import Ingest
 from bitville_apm.collector.nightly import Nightly
 from bitville_apm.collector.spikes import Spikes
+from bitville_apm.garbage import Garbage
 from bitville_apm.interfaces import Caller
 from bitville_apm.rates import Rates
 from bitville_apm.store.interface import Arrival, NoSpace
@@ -82,6 +83,7 @@ class IngestTests(TestCase):
             Spikes(self.store, Explainer(self.store, agents, reactor), reactor),
             Nightly(self.store, reactor),
             Alerts((), "", reactor, Rates()),
+            Garbage(),
             reactor,
             Path(),
             0,

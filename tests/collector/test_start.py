@@ -148,6 +148,15 @@ def log_in(rig: Rig, url: str) -> None:
         main.close()
 
 
+def test_garbage_is_collected_beside_the_work(tmp_path: Path) -> None:
+    """A collector looks for garbage every few seconds by itself, and says how often it has."""
+    with running(tmp_path) as rig:
+        until = time.monotonic() + 60
+        while rig.ask("GET", "/ready").json["gc_runs"] < 2:
+            assert time.monotonic() < until, "garbage is not collected"
+            time.sleep(0.5)
+
+
 def test_sigterm_commits_what_was_taken(tmp_path: Path) -> None:
     """LIST-07: on SIGTERM what was sent is answered and committed, nothing half; the exit is clean and quick."""
     with running(tmp_path) as rig:
