@@ -127,7 +127,24 @@ def _get(
     return {"get": {"summary": summary, "parameters": asked, "responses": answers}}
 
 
+_PLACE: _Schema = {"host": _TEXT, "project": _TEXT}
+_ROWS = _whole(1, limits.TOP_LIMIT)
+
+
 def _paths() -> dict[str, Any]:
+    names = _object(items=_list({"type": "string"}))
+    return {
+        **_records(),
+        **_added_up(),
+        **_beside_others(),
+        **_causes(),
+        "/api/projects": _get("The projects that sent anything", names),
+        "/api/hosts": _get("The hosts that sent anything", names, {"project": _TEXT}),
+    }
+
+
+def _records() -> dict[str, Any]:
+    """Single records."""
     search = {
         "project": _TEXT,
         "source": _choice(*SOURCES),
@@ -145,14 +162,20 @@ def _paths() -> dict[str, Any]:
         "after": _TEXT,
         "limit": _whole(1, limits.SEARCH_LIMIT),
     }
-    place = {"host": _TEXT, "project": _TEXT}
-    rows = _whole(1, limits.TOP_LIMIT)
     one = _get("One record whole, or its profile for another tool", _WHOLE, {"format": _choice(*FORMATS)}, by_id=True)
     one["get"]["responses"]["200"]["content"] = {
         "application/json": {"schema": {"anyOf": [_WHOLE, {"type": "object"}]}},
         "text/plain": {"schema": {"type": "string"}},
     }
     found = _object(items=_list(_ref("Found")), cursor=_MAYBE_TEXT, hasMore={"type": "boolean"})
+    return {
+        "/api/search": _get("Records that match, slowest first", found, search),
+        "/api/requests/{id}": one,
+    }  # fmt: skip
+
+
+def _added_up() -> dict[str, Any]:
+    """What records add up to."""
     top = _object(
         **{"dimension": _DIMENSION, "from": _NUMBER, "to": _NUMBER, "widened": {"type": "boolean"}, "known_s": _NUMBER},
         items=_list(_ref("TopRow")),
@@ -173,6 +196,25 @@ def _paths() -> dict[str, Any]:
         avg_duration=_MAYBE_NUMBER,
         by_source=_object(php_agent=_INTEGER, postgres_agent=_INTEGER),
     )
+    return {
+        "/api/top": _get(
+            "The heaviest values of a dimension", top, {"dimension": _DIMENSION, **_RANGE, **_PLACE, "limit": _ROWS},
+            wanted="dimension",
+        ),
+        "/api/series": _get(
+            "One value of a dimension over time", series, {"dimension": _DIMENSION, "name": _TEXT, **_RANGE, **_PLACE}
+        ),
+        "/api/stats": _get(
+            "How long the requests of an endpoint take",
+            stats,
+            {"url": _TEXT, "endpoint": _TEXT, "project": _TEXT, **_RANGE},
+        ),
+        "/api/statistics": _get("How much is stored", statistics, {"project": _TEXT}),
+    }  # fmt: skip
+
+
+def _beside_others() -> dict[str, Any]:
+    """One thing beside another."""
     change = _object(value={"type": "string"}, change={"type": "number"}, a=_ROW, b=_ROW)
     usual = _object(
         avg_duration=_MAYBE_NUMBER,
@@ -196,47 +238,35 @@ def _paths() -> dict[str, Any]:
         ),
         summary=_object(total_records=_INTEGER, php_count=_INTEGER, postgres_count=_INTEGER, total_sql_time_ms=_NUMBER),
     )
-    names = _object(items=_list({"type": "string"}))
+    both = {"correlation_id": _TEXT, "a": window, "b": window, "dimension": _DIMENSION, **_PLACE, "limit": _ROWS}
+    return {
+        "/api/compare": _get("A request against what is usual, or two windows", compared, both),
+        "/api/correlation/{id}": _get("A request and what its database was seen doing", correlation, by_id=True),
+    }  # fmt: skip
+
+
+def _causes() -> dict[str, Any]:
+    """Spikes, windows explained, and slow drifts."""
     spikes = _object(items=_list(_SPIKE))
     spike = _report(_get("One spike with its report", _SPIKE_REPORT, {"format": _choice(*REPORT_FORMATS)}, by_id=True))
     explained = _report(
         _get(
             "A window of one project explained against the hour before it", _ref("Report"),
-            {**_RANGE, **place, "format": _choice(*REPORT_FORMATS)}, wanted="from",
+            {**_RANGE, **_PLACE, "format": _choice(*REPORT_FORMATS)}, wanted="from",
         )
     )  # fmt: skip
     drift: _Schema = {"allOf": [_object(project=_TEXT), _ref("Regression")]}
     night = _object(project=_TEXT, day=_NUMBER, made=_NUMBER, days=_INTEGER, days_wanted=_INTEGER, left_out=_INTEGER)
     regressed = _object(items=_list(drift), more=_INTEGER, projects=_list(night))
-    both = {"correlation_id": _TEXT, "a": window, "b": window, "dimension": _DIMENSION, **place, "limit": rows}
     return {
-        "/api/search": _get("Records that match, slowest first", found, search),
-        "/api/requests/{id}": one,
-        "/api/top": _get(
-            "The heaviest values of a dimension", top, {"dimension": _DIMENSION, **_RANGE, **place, "limit": rows},
-            wanted="dimension",
-        ),
-        "/api/series": _get(
-            "One value of a dimension over time", series, {"dimension": _DIMENSION, "name": _TEXT, **_RANGE, **place}
-        ),
-        "/api/stats": _get(
-            "How long the requests of an endpoint take",
-            stats,
-            {"url": _TEXT, "endpoint": _TEXT, "project": _TEXT, **_RANGE},
-        ),
-        "/api/statistics": _get("How much is stored", statistics, {"project": _TEXT}),
-        "/api/compare": _get("A request against what is usual, or two windows", compared, both),
-        "/api/correlation/{id}": _get("A request and what its database was seen doing", correlation, by_id=True),
         "/api/spikes": _get(
-            "Spikes, newest first", spikes, {**_RANGE, **place, "limit": _whole(1, limits.SEARCH_LIMIT)}
+            "Spikes, newest first", spikes, {**_RANGE, **_PLACE, "limit": _whole(1, limits.SEARCH_LIMIT)}
         ),
         "/api/spikes/{id}": spike,
         "/api/explain": explained,
         "/api/regressions": _get(
-            "What costs more a call than it did, the dearest first", regressed, {"project": _TEXT, "limit": rows}
+            "What costs more a call than it did, the dearest first", regressed, {"project": _TEXT, "limit": _ROWS}
         ),
-        "/api/projects": _get("The projects that sent anything", names),
-        "/api/hosts": _get("The hosts that sent anything", names, {"project": _TEXT}),
     }  # fmt: skip
 
 
