@@ -113,46 +113,27 @@ class Collector(service.Service):
             explainer = Explainer(store, agents, clock)
             self._alerts = alerts = self._alerting(section, clock)
             self._spikes = spikes = Spikes(store, explainer, clock, alerts.tell)
-            self._ingest = Ingest(store, auth, agents, clock, rates, spikes.saw)
-            self._cleanup = Cleanup(store, clock, self.config.retention.days)
+            self._ingest = ingest = Ingest(store, auth, agents, clock, rates, spikes.saw)
+            self._cleanup = cleanup = Cleanup(store, clock, self.config.retention.days)
             self._nightly = nightly = Nightly(store, clock, spread_of(section.data))
             app = App(
-                store,
-                store,
-                auth,
-                self._ingest,
-                self._cleanup,
-                self._udp_state,
-                agents,
-                spikes,
-                nightly,
-                alerts,
-                self._garbage,
-                clock,
-                section.data,
-                environment_keys=len(self.config.keys),
-                started=now,
-            )
+                store, store, auth, ingest, cleanup, self._udp_state, agents, spikes, nightly, alerts, self._garbage,
+                clock, section.data, environment_keys=len(self.config.keys), started=now,
+            )  # fmt: skip
             peers = Peers(section.allow, section.trusted_proxies)
             gate = Gate(app.resource(resource(store, auth, clock, explainer)), peers, rates, self.reactor)
             self._port = self._listen(section, LimitedSite(gate, self.reactor, peers=peers))
             if section.udp is not None:
-                self._datagrams = Datagrams(self._ingest, auth.by_signature, peers, clock.seconds)
+                self._datagrams = Datagrams(ingest, auth.by_signature, peers, clock.seconds)
                 self._udp = self.reactor.listenUDP(
                     section.udp.port, self._datagrams, section.udp.host, maxPacketSize=limits.DATAGRAM_BYTES
                 )
-            self._ingest.start()
-            self._cleanup.start()
             listens = attrs.evolve(section.listen, port=self._port.getHost().port)
             base_url = attrs.evolve(section, listen=listens).base_url
             alerts.base_url = self.config.alerts.base_url or base_url
-            alerts.start()
-            spikes.start()
-            nightly.start()
-            self._garbage.start()
-            self._collecting = LoopingCall(self._garbage.collect)
-            self._collecting.clock = getattr(clock, "steady", clock)
-            self._collecting.start(limits.GC_COLLECTOR_S, now=False)
+            for work in (ingest, cleanup, alerts, spikes, nightly):
+                work.start()
+            self._collect_garbage(clock)
             url = ensure_way_in(store.main, section.data / "login.url", base_url, now)
         except (StoreError, CannotStart) as error:
             self._give_up(str(error))
@@ -169,6 +150,13 @@ class Collector(service.Service):
         )
         if url:
             _log.info("open {url} to log in", url=url)
+
+    def _collect_garbage(self, clock: Any) -> None:
+        """From here on beside the work."""
+        self._garbage.start()
+        self._collecting = LoopingCall(self._garbage.collect)
+        self._collecting.clock = getattr(clock, "steady", clock)
+        self._collecting.start(limits.GC_COLLECTOR_S, now=False)
 
     def _listen(self, section: CollectorSection, site: LimitedSite) -> Any:
         """Listen at once. Raises `CannotListenError`, and `CannotStart` for a certificate that cannot be used."""
