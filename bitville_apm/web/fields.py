@@ -88,15 +88,16 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def connections_of(detail: Detail) -> Sequence[str]:
-    """Where the statements ran: `pgsql shop@db1:5432/shop`."""
+    """Where the statements ran: `pgsql shop@db1:5432/shop`, `sqlite /srv/shop.sqlite`."""
     listed = _mapping(detail.record.get("sql")).get("connections")
     names = []
     for one in listed if isinstance(listed, list) else ():
         place = _mapping(one)
         user = f"{place['user']}@" if place.get("user") else ""
         port = f":{place['port']}" if place.get("port") else ""
-        base = f"/{place['database']}" if place.get("database") else ""
-        names.append(words.cut(f"{place.get('driver') or ''} {user}{place.get('host') or ''}{port}{base}".strip()))
+        server, database = f"{user}{place.get('host') or ''}{port}", f"{place.get('database') or ''}"
+        where = f"{server}/{database}" if database and not database.startswith("/") else server + database
+        names.append(words.cut(f"{place.get('driver') or ''} {where}".strip()))
     return [name for name in names if name]
 
 

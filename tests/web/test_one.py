@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bitville_apm.web.detail import detail_of
+from bitville_apm.web.fields import connections_of
 from bitville_apm.web.one import parts_of
 from tests.web.world import Memory, end_record
 
@@ -26,3 +27,22 @@ def test_the_parts_of_a_request_add_up_to_it(ss: Any, sql_ms: float, parts: dict
     store = Memory()
     store.add("shop", record)
     assert dict(parts_of(detail_of(store.kept[0]))) == pytest.approx(parts)
+
+
+@pytest.mark.parametrize(
+    ("connection", "told"),
+    [
+        (
+            {"driver": "pgsql", "user": "shop", "host": "db1", "port": 5432, "database": "shop"},
+            "pgsql shop@db1:5432/shop",
+        ),
+        ({"driver": "sqlite", "database": "/srv/shop.sqlite"}, "sqlite /srv/shop.sqlite"),
+        ({"driver": "mysql", "host": "/run/mysqld.sock"}, "mysql /run/mysqld.sock"),
+        ({"driver": "odbc"}, "odbc"),
+    ],
+)
+def test_where_its_statements_ran(connection: dict[str, Any], told: str) -> None:
+    """QUERY-03: a server as one writes it, a file as its path."""
+    store = Memory()
+    store.add("shop", end_record(sql={"n": 1, "ms": 1.0, "connections": [connection]}))
+    assert connections_of(detail_of(store.kept[0])) == [told]
