@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -94,17 +95,21 @@ def recounted(arrivals: Sequence[Arrival]) -> dict[str, tuple[int, float]]:
     return totals
 
 
-class StoreContract:
-    """See the module."""
+class Contract(abc.ABC):
+    """Tests of any store."""
 
+    @abc.abstractmethod
     def open(self) -> AbstractContextManager[Open]:
         """A new, empty store at noon of `NOON`'s day."""
-        raise NotImplementedError
 
     @pytest.fixture
     def opened(self) -> Iterator[Open]:
         with self.open() as opened:
             yield opened
+
+
+class StoreContract(Contract):
+    """See the module."""
 
     # --- Writing ------------------------------------------------------------------------------------------
 

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bitville_apm import limits
 from bitville_apm.store.interface import Drifts, Projects
-from tests.store.contract import BLOG, SHOP, Open, quick
+from tests.store.contract import BLOG, SHOP, Contract, Open, quick
 from tests.store.make import DAY, NOON, drifts
 
 MIDNIGHT = NOON - DAY / 2
 
 
-class DriftsContract:
+class DriftsContract(Contract):
     """One night of each project, seen by those who may."""
-
-    def open(self) -> AbstractContextManager[Open]:
-        """An empty store."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def nights(self) -> Iterator[Open]:
-        with self.open() as nights:
-            yield nights
 
     @quick
     @given(
@@ -42,23 +29,23 @@ class DriftsContract:
     )  # fmt: skip
     def test_the_last_night_of_each_project(self, kept: list[Drifts], projects: Projects) -> None:
         """STOR-04, ADV-02: of each of the caller's projects the last night is kept."""
-        with self.open() as nights:
+        with self.open() as opened:
             last: dict[str, Drifts] = {}
             for night in kept:
-                nights.pump.ask(nights.store.keep_drifts(night))
+                opened.pump.ask(opened.store.keep_drifts(night))
                 last[night.project] = night
             wanted = [last[name] for name in sorted(last) if projects is None or name in projects]
-            assert list(nights.pump.ask(nights.store.drifts(projects))) == wanted
+            assert list(opened.pump.ask(opened.store.drifts(projects))) == wanted
 
-    def test_what_it_found_comes_back_whole(self, nights: Open) -> None:
+    def test_what_it_found_comes_back_whole(self, opened: Open) -> None:
         """ADV-02: what was found is kept as it was given, however much it is."""
         night = drifts("shop", found=b'["\xc3\xbc"]' * 50_000)
-        nights.pump.ask(nights.store.keep_drifts(night))
-        assert nights.pump.ask(nights.store.drifts(None)) == [night]
+        opened.pump.ask(opened.store.keep_drifts(night))
+        assert opened.pump.ask(opened.store.drifts(None)) == [night]
 
-    def test_a_project_that_is_gone_is_forgotten(self, nights: Open) -> None:
+    def test_a_project_that_is_gone_is_forgotten(self, opened: Open) -> None:
         """STOR-02: of a project without any day for as long as hours are kept, no night is kept either."""
-        ask, store = nights.pump.ask, nights.store
+        ask, store = opened.pump.ask, opened.store
         age = limits.HOURS_KEPT_DAYS * DAY
         for night in (drifts("old", NOON - age - 1), drifts("young", NOON - age + 1)):
             ask(store.keep_drifts(night))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from bitville_apm import limits
 from bitville_apm.store.interface import Projects, Spike
-from tests.store.contract import BLOG, SHOP, Open, quick
+from tests.store.contract import BLOG, SHOP, Contract, Open, quick
 from tests.store.make import DAY, NOON, spike
 
 
@@ -37,17 +36,8 @@ def some_spikes() -> st.SearchStrategy[list[Spike]]:
     return st.lists(made, max_size=12, unique_by=lambda made: made.id)
 
 
-class SpikesContract:
+class SpikesContract(Contract):
     """Kept, listed, seen by those who may."""
-
-    def open(self) -> AbstractContextManager[Open]:
-        """An empty store."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def that(self) -> Iterator[Open]:
-        with self.open() as that:
-            yield that
 
     @quick
     @given(
@@ -64,11 +54,11 @@ class SpikesContract:
         limit: int,
     ) -> None:  # fmt: skip
         """STOR-04: a list has the caller's spikes that lasted into its window, newest first, up to the limit."""
-        with self.open() as that:
+        with self.open() as opened:
             for made in kept:
-                that.pump.ask(that.store.keep_spike(made))
+                opened.pump.ask(opened.store.keep_spike(made))
             start, end = NOON + minute * 60, NOON + (minute + length) * 60
-            found = that.pump.ask(that.store.spikes(projects, start, end, host, limit, signature))
+            found = opened.pump.ask(opened.store.spikes(projects, start, end, host, limit, signature))
             wanted = [
                 msgspec.structs.replace(made, report=b"")
                 for made in sorted(kept, key=lambda made: (-made.onset, made.id))
@@ -80,37 +70,37 @@ class SpikesContract:
             ]
             assert list(found) == wanted[:limit]
 
-    def test_a_spike_by_its_id(self, that: Open) -> None:
+    def test_a_spike_by_its_id(self, opened: Open) -> None:
         """STOR-04: a permanent link gives the whole spike, to those only who may see its project."""
         made = spike("a", end=None, report=b"{}" * 50_000)
-        ask, store = that.pump.ask, that.store
+        ask, store = opened.pump.ask, opened.store
         ask(store.keep_spike(made))
         assert ask(store.spike(None, "a")) == ask(store.spike(SHOP, "a")) == made
         assert ask(store.spike(BLOG, "a")) is None
         assert ask(store.spike(None, "b")) is None
 
-    def test_a_later_revision_takes_the_place(self, that: Open) -> None:
+    def test_a_later_revision_takes_the_place(self, opened: Open) -> None:
         """Of one spike the newest revision is kept, in whatever order they come; another project cannot take its id."""
-        ask, store = that.pump.ask, that.store
+        ask, store = opened.pump.ask, opened.store
         first, second = spike("a", end=None), spike("a", revision=2, verdict="it was the backup", hosts=["web1", "db1"])
         for made in (first, second, first, spike("a", project="blog", revision=9)):
             ask(store.keep_spike(made))
         assert ask(store.spike(None, "a")) == second
         assert len(ask(store.spikes(None, 0, 1e10, None, 9))) == 1
 
-    def test_spikes_outlive_the_days_they_were_in(self, that: Open) -> None:
+    def test_spikes_outlive_the_days_they_were_in(self, opened: Open) -> None:
         """STOR-02: spikes stay for as long as hours do, and of a project that has too many the newest."""
-        ask, store = that.pump.ask, that.store
+        ask, store = opened.pump.ask, opened.store
         age = limits.HOURS_KEPT_DAYS * DAY
         for made in (spike("old", NOON - age - 1), spike("young", NOON - age + 1), spike("new")):
             ask(store.keep_spike(made))
         ask(store.clean_up())
         assert [found.id for found in ask(store.spikes(None, 0, 1e10, None, 9))] == ["new", "young"]
 
-    def test_each_project_has_its_own_bound(self, that: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_project_has_its_own_bound(self, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
         """A project that spikes all the time costs others none of theirs."""
         monkeypatch.setattr(limits, "SPIKES_KEPT", 2)
-        ask, store = that.pump.ask, that.store
+        ask, store = opened.pump.ask, opened.store
         for n in range(4):
             ask(store.keep_spike(spike(f"s{n}", NOON + n)))
         ask(store.keep_spike(spike("b", NOON - DAY, project="blog")))
