@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 
 from tests.agent.rig import wait_until
-from tests.collector import rig as collectors
 from tests.faults.test_php_client import pool, site
-from tests.faults.tools import clients, holder, judge
+from tests.faults.tools import clients
 from tests.faults.tools.clients import Tally
 from tests.faults.tools.counts import Progress, chance, counts, say
+from tests.faults.tools.kills import pair, spread
 from tests.php.peer import Fpm, Site
 
 __all__ = ["site"]
 
 BETWEEN = (0.0, 0.7)
 """Seconds between two rounds: some are killed while they start."""
-ROUNDS = 45
-"""Endpoints of each client: three times this and the visitors' are fewer than the 200 the API tells."""
+ENDPOINTS = 45
+"""Of each client: three times this and the visitors' are fewer than the 200 the API tells."""
 WORKERS = 4
 SHORT = 0.7
 CALM_S = 120.0
@@ -83,22 +83,13 @@ def test_everything_is_killed(tmp_path: Path, site: Site, rounds: int) -> None:
     record of a client or a page is stored once, and nobody is refused.
     """
     draw = chance(4)
-    with contextlib.ExitStack() as stack:
-        collector = stack.enter_context(collectors.running(tmp_path / "collector"))
-        key = collector.key(scopes="ingest,read")
-        listening = stack.enter_context(holder.held(tmp_path / "agent" / "run" / "daemon.sock"))
-        agent = holder.Quick(tmp_path / "agent", collector.url, key=key, listening=listening)
-        stack.callback(agent.clean_up)
-        agent.start()
-        server = stack.enter_context(pool(children=WORKERS))
+    with pair(tmp_path) as both, pool(children=WORKERS) as server:
+        agent, collector = both.agent, both.collector
         inis = _settings(site, agent.socket, agent.spool)
-        senders = [
-            clients.Client(agent.socket, agent.spool, f"client-{n}", draw.getrandbits(32), deadline=3.0)
-            for n in range(3)
-        ]
+        senders = both.senders(3, draw)
         visitors = [Visitor(server, site, inis, f"visitor-{n}", draw.getrandbits(32)) for n in range(2)]
-        for one in (*senders, *visitors):
-            one.start()
+        for visitor in visitors:
+            visitor.start()
         killed: set[int] = set()
         progress = Progress(4, rounds, "rounds")
         for n in range(1, rounds + 1):
@@ -112,28 +103,19 @@ def test_everything_is_killed(tmp_path: Path, site: Site, rounds: int) -> None:
             if "agent" in whom:
                 agent.kill()
                 agent.spawn()
-            if n % 10 == 0:  # so that what recovery left is worked on too
+            if n % 10 == 0 or n == rounds:  # so that what recovery left is worked on too
                 collector.wait()
                 wait_until(agent.answers)
-            for sender in senders:
-                sender.round = n * ROUNDS // (rounds + 1)
+            spread(senders, n, rounds, ENDPOINTS)
             tallies = [sender.tally for sender in senders]
             progress.at(n, requests=sum(t.requests for t in tallies), pages=sum(v.asked for v in visitors))
-        collector.wait()
-        wait_until(agent.answers)
         for visitor in visitors:
             visitor.finish()
-        tally = clients.together(senders)
         pages = tally_of(visitors, killed)
-        wait_until(lambda: not _spooled(agent.spool), CALM_S, "the spool is not imported")
-        wait_until(lambda: agent.ledger()["pending"] == 0, CALM_S, "records are pending")
-        judge.balanced(agent)
-        assert tally.refused == 0
         assert len(pages.whole) > rounds / 5, "hardly a page was served"
+        tally = clients.together(senders)
         tally.add(pages)
-        stored = [item["id"] for item in collector.stored(key) if not item["died"]]
-        verdict = judge.stored_once(tally, stored)
-        judge.counted_soon(tally, lambda: collector.counted(key))
+        verdict = both.judge(tally, CALM_S)
         say(
             f"row 4: {rounds} rounds, {len(killed)} workers killed; {tally.requests} requests for certain, of them"
             f" {len(pages.whole)} whole pages of {sum(pages.unsure.values())}; {verdict.lost} lost,"
@@ -161,7 +143,3 @@ def _kill_worker(server: Fpm, draw: random.Random) -> int:
     pid = draw.choice(children)
     os.kill(pid, signal.SIGKILL)
     return pid
-
-
-def _spooled(spool: Path) -> list[str]:
-    return [name for name in os.listdir(spool) if name.startswith("profile_") or name.endswith(".ndjson")]

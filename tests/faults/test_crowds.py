@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bitville_apm import limits
-from tests.agent.rig import Agent, Collector, running, wait_until
+from tests.agent.rig import Agent, Collector, running
 from tests.faults.tools import clients, crowd, judge
 from tests.faults.tools.counts import counts, say
 from tests.tools import require
@@ -67,7 +67,6 @@ def test_honest_clients_are_served_in_a_crowd(tmp_path: Path, collector: Collect
         )
         assert begun.recv(1) == b"+"
         begun.close()
-        wait_until(lambda: not [*agent.spool.glob("*.json"), *agent.spool.glob("*.ndjson")], 30, "spool imported")
-        wait_until(lambda: agent.ledger()["pending"] == 0, 30, "everything delivered")
+        judge.delivered(agent, 30)
         judge.balanced(agent)
         judge.stored_once(tally, judge.whole(collector.items.values()))

@@ -141,8 +141,6 @@ def test_the_answer_is_lost_after_the_commit(tmp_path: Path, cuts: int) -> None:
         wait_until(lambda: agent.ledger()["pending"] == 0, 90, "everything delivered")
         judge.balanced(agent)
         ledger = agent.ledger()
-        stored = [item["id"] for item in collector.stored(key) if not item["died"]]
-        judge.stored_once(tally, stored)
-        judge.counted_soon(tally, lambda: collector.counted(key))
+        judge.kept_once(tally, collector, key)
         say(f"row 5: {proxy.cuts} cuts, {tally.requests} requests, {ledger['duplicate_at_collector']} sent again")
         assert ledger["duplicate_at_collector"] > cuts / 10, "the cuts came before the commit"

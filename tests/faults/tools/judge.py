@@ -19,7 +19,8 @@ from typing import Any
 
 import attrs
 
-from tests.agent.rig import Agent
+from tests.agent.rig import Agent, wait_until
+from tests.collector.rig import Rig
 from tests.faults.tools.clients import Tally
 
 HEALTH_MS = 250.0
@@ -69,6 +70,21 @@ def counted_soon(tally: Tally, counted: Callable[[], Mapping[str, int]], seconds
             time.sleep(0.5)
     time.sleep(1.0)
     counted_once(tally, counted())
+
+
+def kept_once(tally: Tally, collector: Rig, key: str) -> Verdict:
+    """I1 with a real collector: what it stored and what it counted. A request that was begun may be told as died, and
+    its end follows: that is no second record.
+    """
+    verdict = stored_once(tally, [item["id"] for item in collector.stored(key) if not item["died"]])
+    counted_soon(tally, lambda: collector.counted(key))
+    return verdict
+
+
+def delivered(agent: Agent, seconds: float) -> None:
+    """Waits until the spool is imported and the collector has acknowledged everything, that long for each."""
+    wait_until(lambda: not [*agent.spool.glob("profile_*"), *agent.spool.glob("*.ndjson")], seconds, "spool imported")
+    wait_until(lambda: agent.ledger()["pending"] == 0, seconds, "everything delivered")
 
 
 def whole(items: Iterable[Mapping[str, Any]]) -> list[str]:
