@@ -359,7 +359,8 @@ SPIKES_KNOWN = 500
 SPIKE_RETRY_S = 30.0
 """A report that could not be made or kept is tried again after this."""
 ALERT_YOUNG_S = 600.0
-"""Nobody is woken for a spike that began longer ago: a backlog brings those of last night."""
+"""Nobody is woken for a spike that began (nor told the end of one that ended) longer ago: a backlog brings those of
+last night, and what a collector that died had not told yet is told after its next start only while it is news."""
 ALERTS_PER_HOUR = 10
 """Alerts of one project in an hour, when collector.ini does not say: more wake nobody any better."""
 ALERT_WAITS_S = (0.0, 5.0, 30.0, 120.0)

@@ -1,7 +1,8 @@
 """Tells people of spikes: when one begins, and when it is over (ADV-05). Where to is said in collector.ini alone.
 
 Each way tries by itself, some times, and none waits for another. A project that spikes all the time sends so many
-alerts an hour; the next one that goes out says how many did not.
+alerts an hour; the next one that goes out says how many did not. An alert that the collector does not live to send is
+told again by the next one (`spikes`): at least once, and twice where it died just after.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -43,7 +44,7 @@ class Alerts:
     _suppressed: Counter[str] = attrs.field(factory=Counter)
     _quiet: dict[str, None] = attrs.field(factory=dict)
     """Spikes whose beginning was suppressed: their end is too."""
-    _sending: set[Deferred[None]] = attrs.field(factory=set)
+    _sending: set[Deferred[bool]] = attrs.field(factory=set)
     _said: dict[str, tuple[float, int]] = attrs.field(factory=dict)
     _stopping: bool = False
 
@@ -83,22 +84,28 @@ class Alerts:
             _log.warn("stopping with {n} alerts not sent", n=len(waiting))
         self.threads.stop()
 
-    def tell(self, event: Event, spike: Spike, report: Report) -> None:
-        """Send an alert of a spike, if it is one of those that are sent. Returns at once."""
-        if not self.channels or self._stopping or (event == "over" and not self.over):
-            return
+    def tell(self, event: Event, spike: Spike, report: Report) -> Deferred[bool]:
+        """Send an alert of a spike, if it is one of those that are sent. Returns at once.
+
+        Fires with True when each way has sent it or given up, or none is to; with False when we stopped before.
+        """
+        if self._stopping:
+            return succeed(False)
+        if not self.channels or (event == "over" and not self.over):
+            return succeed(True)
         if event == "over" and spike.id in self._quiet:
             del self._quiet[spike.id]
             self._suppress(spike)
-            return
+            return succeed(True)
         if event == "open" and self.rates.take(spike.project, self.reactor.seconds()).wait:
             self._quiet[spike.id] = None
             while len(self._quiet) > limits.ALERTS_QUIET:
                 del self._quiet[next(iter(self._quiet))]
             self._suppress(spike)
-            return
+            return succeed(True)
         link = f"{self.base_url.rstrip('/')}/spikes/{spike.id}"
         message = Message(event, spike, report, link, self._suppressed.pop(spike.project, 0))
+        sendings = []
         for channel in self.channels:
             if len(self._sending) >= limits.ALERTS_WAITING:
                 self.counted[channel.name, "dropped"] += 1
@@ -108,6 +115,8 @@ class Alerts:
             if not sending.called:
                 self._sending.add(sending)
                 sending.addBoth(self._done, sending)
+            sendings.append(sending)
+        return Deferred.fromCoroutine(_all(sendings))
 
     def state(self) -> dict[str, Any]:
         """For `/ready`: numbers only."""
@@ -125,8 +134,8 @@ class Alerts:
         self._suppressed[spike.project] += 1
         _log.info("the alert of spike {id} is not sent: too many in an hour", id=spike.id)
 
-    async def _sent(self, channel: Channel, message: Message) -> None:
-        """Try until it is sent, some times."""
+    async def _sent(self, channel: Channel, message: Message) -> bool:
+        """Try until it is sent, some times; False when we stopped meanwhile."""
         for wait in limits.ALERT_WAITS_S:
             if wait:
                 await deferLater(getattr(self.reactor, "steady", self.reactor), wait)
@@ -134,17 +143,19 @@ class Alerts:
                 await channel.send(message)
             except Exception as error:  # noqa: BLE001 - whatever it is, there is another try, or there was the last
                 if self._stopping:
-                    return
+                    return False
                 self._complain(channel.name, reason_of(error))
             else:
                 self.counted[channel.name, "sent"] += 1
                 _log.info("alert of spike {id} sent by {way}", id=message.spike.id, way=channel.name)
-                return
+                return True
         self.counted[channel.name, "failed"] += 1
         _log.error("the alert of spike {id} could not be sent by {way}", id=message.spike.id, way=channel.name)
+        return True
 
-    def _done(self, _: object, sending: Deferred[None]) -> None:
+    def _done(self, result: object, sending: Deferred[bool]) -> bool:
         self._sending.discard(sending)
+        return result is True
 
     def _complain(self, way: str, why: str) -> None:
         """Log a failure, of one way at most once a minute."""
@@ -156,6 +167,11 @@ class Alerts:
         self._said[way] = steady, 0
         more = f" ({unsaid} more since the last time)" if unsaid else ""
         _log.warn("an alert was not sent by {way}: {why}{more}", way=way, why=why, more=more)
+
+
+async def _all(sendings: Sequence[Deferred[bool]]) -> bool:
+    """Whether all came to an end by themselves. Waits for every one."""
+    return all([await sending for sending in sendings])
 
 
 def reason_of(error: BaseException) -> str:

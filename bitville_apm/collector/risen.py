@@ -63,6 +63,11 @@ class Risen:
         ends = [rise.end for rise in self.hosts.values()]
         return None if any(end is None for end in ends) else max(end for end in ends if end is not None)
 
+    @property
+    def told(self) -> int:
+        """As `Spike.told` has it, once the alerts are out."""
+        return self.told_open + self.told_over
+
     def ask(self, at: float) -> None:
         """A report is due at a time, or sooner if it was."""
         self.due = at if self.due is None else min(self.due, at)
@@ -103,7 +108,7 @@ class Book:
         return sum(spike.end is None for spike in self.spikes.values())
 
     def restore(self, kept: Spike, now: float) -> Risen:
-        """Know a spike from the store; its alerts were sent by whoever kept it."""
+        """Know a spike from the store. What whoever kept it did not live to tell is told with the next report."""
         made = Risen(
             kept.id,
             kept.project,
@@ -111,11 +116,11 @@ class Book:
             {host: Rise(kept.onset, kept.opened, kept.end, restored=True) for host in kept.hosts},
             revision=kept.revision,
             final=not kept.provisional,
-            told_open=True,
-            told_over=kept.end is not None,
+            told_open=kept.told >= 1,
+            told_over=kept.told >= 2,
         )
         self.spikes[made.id] = made
-        if kept.end is None:
+        if kept.end is None or (made.told < 2 and now - kept.end <= limits.ALERT_YOUNG_S):
             made.ask(now + 1.0)
         elif kept.provisional:
             made.ask(max(now, kept.end + limits.LATE_S) + 1.0)

@@ -37,8 +37,9 @@ _log = Logger()
 
 Place = tuple[str, str]
 """Project and host."""
-Alert = Callable[[Literal["open", "over"], Spike, Report], None]
-"""Told of each spike worth an alert, of its beginning and its end, with its report. Returns at once."""
+Alert = Callable[[Literal["open", "over"], Spike, Report], Deferred[bool]]
+"""Told of each spike worth an alert, of its beginning and its end, with its report. Returns at once, and fires with
+whether that is done with; what is not is told again after the next start."""
 
 
 @attrs.define(eq=False)
@@ -48,7 +49,7 @@ class Spikes:
     store: IStore
     explainer: Explainer
     reactor: Any
-    alert: Alert = lambda what, spike, report: None
+    alert: Alert = lambda what, spike, report: succeed(True)
     counted: Counter[str] = attrs.field(factory=Counter)
     """Since the start: frames seen, late, left_out; spikes opened; reports kept, failed; detectors dropped."""
     book: Book = attrs.field(factory=Book)
@@ -60,6 +61,7 @@ class Spikes:
     _loops: list[LoopingCall] = attrs.field(factory=list)
     _detecting: Deferred[None] | None = None
     _reporting: Deferred[None] | None = None
+    _telling: set[Deferred[None]] = attrs.field(factory=set)
     _stopping: bool = False
     _ready: bool = False
 
@@ -77,7 +79,7 @@ class Spikes:
             self._loops.append(loop)
 
     async def stop(self) -> None:
-        """Take no more, and wait for the work in hand: what was not looked at is in the store."""
+        """Take no more, and wait for the work in hand: what was not looked at is in the store. Alerts have stopped."""
         self._stopping = True
         for loop in self._loops:
             if loop.running:
@@ -85,6 +87,8 @@ class Spikes:
         for work in (self._detecting, self._reporting):
             if work is not None:
                 await work
+        for telling in list(self._telling):
+            await telling
         self._thread.stop()
 
     def state(self) -> dict[str, Any]:
@@ -241,14 +245,26 @@ class Spikes:
         else:
             spike.revision = kept.revision
             self.counted["reports"] += 1
-            now = self.reactor.seconds()
+            now, told = self.reactor.seconds(), spike.told
             what = spike.alert(now + self.explainer.ahead(spike.project, spike.hosts), report.kind != "none")
             self.book.reported(spike, report.provisional, now, steady.seconds() - began)
             if what is not None:
                 _log.info("spike {id} {what}: {verdict}", id=spike.id, what=what, verdict=report.verdict)
-                self.alert(what, kept, report)
+            if spike.told > told:
+                telling = Deferred.fromCoroutine(self._told(what, kept, report, spike.told))
+                if not telling.called:
+                    self._telling.add(telling)
+                    telling.addBoth(lambda _: self._telling.discard(telling))
         finally:
             self._reporting = None
+
+    async def _told(self, what: Literal["open", "over"] | None, kept: Spike, report: Report, told: int) -> None:
+        """Have it told, and note that it was. What was not noted, a collector that starts tells again."""
+        try:
+            if what is None or await self.alert(what, kept, report):
+                await self.store.told_spike(kept.id, told)
+        except Exception:  # noqa: BLE001 - at worst it is told twice
+            _log.failure("what was told of spike {id} could not be noted", id=kept.id)
 
     def _aside(self, function: Callable[..., T], *arguments: object) -> Deferred[T]:
         if IReactorThreads.providedBy(self.reactor):

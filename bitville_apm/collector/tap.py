@@ -203,10 +203,10 @@ class Collector(service.Service):
             await self._ingest.stop()
         if self._nightly is not None:
             await self._nightly.stop()
-        if self._spikes is not None:
-            await self._spikes.stop()
         if self._alerts is not None:
             await self._alerts.stop()
+        if self._spikes is not None:
+            await self._spikes.stop()
         if self._store is not None:
             await self._store.close()
         _log.info("Bitville APM collector stopped")

@@ -176,7 +176,8 @@ class Spike(Struct, frozen=True, kw_only=True):
 
     `id` is its permanent link. `end` is None while it lasts, `level` and `baseline` are load units of `measure` at its
     worst and before. `signature` is the same for spikes of the same cause. `report` is the JSON of
-    `analysis.report.Report`, `revision` how often it was written.
+    `analysis.report.Report`, `revision` how often it was written. `told`: what people were told of it, or will not be:
+    0 nothing yet, 1 its beginning, 2 its end too; only `told_spike` changes it.
     """
 
     id: str
@@ -195,6 +196,7 @@ class Spike(Struct, frozen=True, kw_only=True):
     signature: str
     revision: int
     report: bytes
+    told: int = 0
 
 
 class Drifts(Struct, frozen=True, kw_only=True):
@@ -300,6 +302,9 @@ class IStore(Interface):
 
     def keep_spike(spike: Spike) -> Deferred[None]:
         """Keep a spike, in the place of an earlier revision of the same id; an older revision changes nothing."""
+
+    def told_spike(id: str, told: int) -> Deferred[None]:
+        """Note what people were told of a spike (`Spike.told`). Less than is noted changes nothing."""
 
     def spikes(
         projects: Projects, start: float, end: float, host: str | None, limit: int, signature: str | None = None

@@ -73,9 +73,9 @@ def page_json(page: Page) -> dict[str, Any]:
 
 
 def spike_json(spike: Spike) -> dict[str, Any]:
-    """A row of `/api/spikes`: all that is kept of a spike but its report."""
+    """A row of `/api/spikes`: all that is kept of a spike but its report, and who was told."""
     told = msgspec.structs.asdict(spike)
-    del told["report"]
+    del told["report"], told["told"]
     return told
 
 

@@ -325,8 +325,8 @@ class AlertsTests(SynchronousTestCase):
     def alerts(self, *ways: Told, per_hour: int = 2, **more: Any) -> Alerts:
         return Alerts(ways, "https://apm.example/apm/", self.clock, Rates(per_hour / 3600, per_hour), **more)
 
-    def tell(self, alerts: Alerts, event: Any, id: str, project: str = "shop") -> None:
-        alerts.tell(event, kept_spike(id, project), full_report())
+    def tell(self, alerts: Alerts, event: Any, id: str, project: str = "shop") -> Deferred[bool]:
+        return alerts.tell(event, kept_spike(id, project), full_report())
 
     def test_a_link_has_the_proxys_path(self) -> None:
         """LIST-08: the link goes to the page of the spike, below the path of a proxy."""
@@ -376,6 +376,30 @@ class AlertsTests(SynchronousTestCase):
         assert ways["fine"] == ways["twice"] == {"sent": 1, "failed": 0, "dropped": 0}
         assert ways["always"] == {"sent": 0, "failed": 1, "dropped": 0}
         assert alerts.state()["waiting"] == 0
+
+    def test_when_an_alert_is_done_with(self) -> None:
+        """ADV-05: it is when each way has sent it or given up, or it is not to be sent; not when the collector stops
+        before: then the next one tells it.
+        """
+        way, slow = Told(), Told(1)
+        alerts = self.alerts(way, slow, per_hour=3)
+        done = self.tell(alerts, "open", "a")
+        self.assertNoResult(done)
+        self.clock.advance(limits.ALERT_WAITS_S[1])
+        assert self.successResultOf(done) is True
+        slow.failures = 99
+        failing = self.tell(alerts, "open", "b")
+        for wait in limits.ALERT_WAITS_S[1:]:
+            self.assertNoResult(failing)
+            self.clock.advance(wait)
+        assert self.successResultOf(failing) is True
+        stopped = self.tell(alerts, "open", "c")
+        assert self.successResultOf(self.tell(alerts, "open", "d")) is True, "too many in an hour"
+        assert self.successResultOf(self.tell(self.alerts(way, over=False), "over", "e")) is True
+        assert self.successResultOf(self.tell(self.alerts(), "open", "f")) is True
+        self.successResultOf(Deferred.fromCoroutine(alerts.stop()))
+        assert self.successResultOf(stopped) is False
+        assert self.successResultOf(self.tell(alerts, "open", "g")) is False
 
     def test_not_too_many_wait(self) -> None:
         """Alerts that cannot be sent do not pile up: beyond a bound they are dropped and counted."""

@@ -78,7 +78,7 @@ def test_a_restart_goes_on_with_it() -> None:
     second alert of its beginning, and one of its end.
     """
     book = Book()
-    spike = book.restore(kept(), T + 40)
+    spike = book.restore(kept(told=1), T + 40)
     assert book.opened("shop", "web1", opens(T + 2), T + 40) is spike
     book.settle("shop", "web1", True, T + 40, T + 40)
     assert (spike.id, spike.revision, spike.end, spike.alert(T + 41)) == ("kept", 4, None, None)
@@ -94,11 +94,36 @@ def test_what_ended_while_the_collector_was_away() -> None:
     assert spike.end is None
     book.settle("shop", "web1", False, T + 200, T + 600)
     assert (spike.end, spike.due) == (T + 201, T + 600)
-    over = book.restore(kept_as("over", T - 900, end=T - 800, provisional=True), T + 600)
+    over = book.restore(kept_as("over", T - 900, end=T - 800, provisional=True, told=2), T + 600)
     assert over.due == T + 601
     assert book.opened("shop", "web1", opens(T - 900), T + 600) is over
     assert book.closed("shop", "web1", closes(T - 900, T - 801), T + 600) is over
     assert (over.end, over.alert(T + 601)) == (T - 800, None)
+
+
+def test_what_was_kept_and_not_told_is_told_after_a_start() -> None:
+    """ADV-05: a spike whose beginning or end was not told when the collector died is told by the next one at once, each
+    once, as long as it is news.
+    """
+    book = Book()
+    lasts = book.restore(kept_as("lasts", T, end=None), T + 100)
+    over = book.restore(kept_as("over", T + 20, end=T + 50), T + 100)
+    ended = book.restore(kept_as("ended", T - 5000, end=T + 60, told=1), T + 100)
+    assert [spike.due for spike in (lasts, over, ended)] == [T + 101] * 3
+    assert [lasts.alert(T + 102), lasts.told, lasts.alert(T + 103)] == ["open", 1, None]
+    assert [over.alert(T + 102), over.told, over.alert(T + 103)] == ["open", 2, None]
+    assert [ended.alert(T + 102), ended.told, ended.alert(T + 103)] == ["over", 2, None]
+
+
+def test_what_was_not_told_in_time_is_old_news() -> None:
+    """ADV-05: what a collector finds untold more than ten minutes later it tells nobody, and never looks at again."""
+    book, late = Book(), T + limits.ALERT_YOUNG_S + 101
+    lasts = book.restore(kept_as("lasts", T, end=None), late)
+    over = book.restore(kept_as("over", T, end=T + 50), late)
+    ended = book.restore(kept_as("ended", T - 5000, end=T + 50, told=1), late)
+    assert [over.due, ended.due] == [None, None]
+    assert [spike.alert(late + 1) for spike in (lasts, over, ended)] == [None] * 3
+    assert [spike.told for spike in (lasts, over, ended)] == [2] * 3
 
 
 def test_old_news_wakes_nobody() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,6 +49,15 @@ class Watched:
             assert time.monotonic() < until, (found, self.rig.log)
             time.sleep(0.05)
         return found
+
+    def until_told(self, told: int) -> None:
+        """Wait until it is noted that people were told of the one spike there is."""
+        until = time.monotonic() + WAIT_S
+        question = "SELECT told FROM spike"
+        with contextlib.closing(sqlite3.connect(self.rig.data / "main.db")) as main:
+            while main.execute(question).fetchall() != [(told,)]:
+                assert time.monotonic() < until, self.rig.log
+                time.sleep(0.05)
 
     def report(self, project: str, id: str) -> dict[str, Any]:
         found: dict[str, Any] = self.rig.ask("GET", f"/api/spikes/{id}", key=self.key(project)).json
@@ -135,6 +146,7 @@ def test_a_restart_in_the_middle(tmp_path: Path) -> None:
         onset = now() - 60
         watched.send("shop", *rising(onset - QUIET_S, onset + 40, onset, onset + 1000))
         (before,) = watched.until("shop", lambda found: len(found) == 1)
+        watched.until_told(1)
         rig.kill()
         rig.start()
         (after,) = watched.until("shop", lambda found: found[0]["revision"] > before["revision"])
@@ -149,6 +161,34 @@ def test_a_restart_in_the_middle(tmp_path: Path) -> None:
         assert told.read_text().split() == ["open", link, "over", link]
         assert rig.ask("GET", "/ready").json["alerts"]["ways"]["command"]["sent"] == 1
         assert b'bitville_collector_alerts_total{outcome="sent",way="command"} 1.0' in rig.ask("GET", "/metrics").body
+        assert "Traceback" not in rig.log
+
+
+@pytest.mark.parametrize("name", ["KILL", "TERM"])
+def test_killed_between_keeping_and_telling(tmp_path: Path, name: str) -> None:
+    """ADV-05: killed, or stopped, after a spike was kept and before anybody was told of it, the collector tells it
+    after its next start; once it is told, no later start tells it again.
+    """
+    told = tmp_path / "told"
+    script = tmp_path / "tell"
+    die_once = f"mkdir {tmp_path}/once && kill -{name} $PPID && exit 1"
+    script.write_text(f"#!/bin/sh\n{die_once}\nprintenv BITVILLE_EVENT BITVILLE_SPIKE >> {told}\n")
+    script.chmod(0o755)
+    with running(tmp_path, extra=f"[alerts]\ncommand = {script}\n") as rig:
+        watched = Watched(rig)
+        onset = now() - 60
+        watched.send("shop", *rising(onset - QUIET_S, onset + 60, onset, onset + 1000))
+        assert rig.process is not None
+        rig.process.wait(WAIT_S)
+        assert not told.exists()
+        rig.start()
+        watched.until_told(1)
+        (spike,) = watched.spikes("shop")
+        assert told.read_text().split() == ["open", spike["id"]]
+        rig.kill()
+        rig.start()
+        watched.until("shop", lambda found: found[0]["revision"] > spike["revision"])
+        assert told.read_text().split() == ["open", spike["id"]]
         assert "Traceback" not in rig.log
 
 

@@ -88,6 +88,18 @@ class SpikesContract(Contract):
         assert ask(store.spike(None, "a")) == second
         assert len(ask(store.spikes(None, 0, 1e10, None, 9))) == 1
 
+    def test_what_was_told_of_a_spike(self, opened: Open) -> None:
+        """ADV-05: what people were told is kept, later revisions or not, and is never less again."""
+        ask, store = opened.pump.ask, opened.store
+        ask(store.keep_spike(spike("a")))
+        seen = []
+        for revision, told in enumerate((0, 1, 2, 1), 2):
+            ask(store.told_spike("a", told))
+            ask(store.keep_spike(spike("a", revision=revision)))
+            seen.append((ask(store.spike(None, "a")).told, ask(store.spikes(None, 0, 1e10, None, 9))[0].told))
+        assert seen == [(0, 0), (1, 1), (2, 2), (2, 2)]
+        ask(store.told_spike("nobody", 1))
+
     def test_spikes_outlive_the_days_they_were_in(self, opened: Open) -> None:
         """STOR-02: spikes stay for as long as hours do, and of a project that has too many the newest."""
         ask, store = opened.pump.ask, opened.store

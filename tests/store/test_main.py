@@ -103,6 +103,19 @@ def test_the_keyring_answers_as_main_does(tmp_path: Path) -> None:
         assert ask(ring.session(b"s", NOON)) is None
 
 
+def test_a_main_db_of_the_version_before_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ADV-05: spikes of a main.db made before it knew who was told were told by whoever kept them: nobody is again."""
+    with monkeypatch.context() as patched:
+        patched.setitem(files.VERSIONS, "main", 4)
+        old = Main.open(tmp_path)
+        old.keep_spike(spike("lasts", end=None))
+        old.keep_spike(spike("over"))
+        old.close()
+    with sqlite_in(tmp_path, Pump()) as opened:
+        assert opened.pump.ask(opened.store.spike(None, "lasts")) == spike("lasts", end=None, told=1)
+        assert opened.pump.ask(opened.store.spike(None, "over")) == spike("over", told=2)
+
+
 def test_a_main_db_of_the_version_before_drifts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """design 6: a main.db made before there were slow drifts keeps its keys and spikes and takes them; the file as it
     was is beside it.
@@ -118,7 +131,7 @@ def test_a_main_db_of_the_version_before_drifts(tmp_path: Path, monkeypatch: pyt
         assert ask(store.drifts(None)) == []
         ask(store.keep_drifts(drifts("shop")))
         assert ask(store.drifts(None)) == [drifts("shop")]
-        assert ask(store.spike(None, "first")) == spike("first")
+        assert ask(store.spike(None, "first")) == spike("first", told=2)
         assert [key["id"] for key in ask(store.keys())] == ["a"]
     assert (tmp_path / "main.db.version-3").exists()
 

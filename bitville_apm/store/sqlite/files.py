@@ -22,7 +22,7 @@ from bitville_apm import limits
 from bitville_apm.store.sqlite import upgrading
 
 _log = Logger()
-VERSIONS = {"day": 5, "main": 4}
+VERSIONS = {"day": 5, "main": 5}
 """The schema version this code writes, kept in the file as `user_version`."""
 
 SQL_ERRORS = (sqlite3.Error, UnicodeDecodeError)

@@ -128,6 +128,10 @@ class Main:
         """See `IStore`."""
         spikes.keep(self._db, spike)
 
+    def told_spike(self, id: str, told: int) -> None:
+        """See `IStore`."""
+        spikes.was_told(self._db, id, told)
+
     def keep_drifts(self, found: Drifts) -> None:
         """See `IStore`."""
         drifts.keep(self._db, found)

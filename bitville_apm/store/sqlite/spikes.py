@@ -15,6 +15,7 @@ _COLUMNS = (
     "id, project, hosts, opened, onset, peak, over, measure, level, baseline, kind, verdict, provisional, signature,"
     " revision"
 )
+_READ = f"{_COLUMNS}, told"
 
 
 def keep(db: sqlite3.Connection, spike: Spike) -> None:
@@ -45,7 +46,7 @@ def found(
     signature: str | None = None,
 ) -> Sequence[Spike]:
     """See `IStore.spikes`."""
-    question = f"SELECT {_COLUMNS}, x'' FROM spike WHERE onset < ? AND (over IS NULL OR over >= ?)"  # noqa: S608
+    question = f"SELECT {_READ}, x'' FROM spike WHERE onset < ? AND (over IS NULL OR over >= ?)"  # noqa: S608
     values: list[object] = [end, start]
     if projects is not None:
         question += f" AND project IN ({','.join('?' * len(projects))})"
@@ -62,8 +63,13 @@ def found(
 
 def one(db: sqlite3.Connection, projects: Projects, id: str) -> Spike | None:
     """See `IStore.spike`."""
-    row = db.execute(f"SELECT {_COLUMNS}, report FROM spike WHERE id = ?", (id,)).fetchone()  # noqa: S608
+    row = db.execute(f"SELECT {_READ}, report FROM spike WHERE id = ?", (id,)).fetchone()  # noqa: S608
     return _spike(row) if row is not None and (projects is None or row[1] in projects) else None
+
+
+def was_told(db: sqlite3.Connection, id: str, told: int) -> None:
+    """See `IStore.told_spike`."""
+    db.execute("UPDATE spike SET told = ? WHERE id = ? AND told < ?", (told, id, told))
 
 
 def forget(db: sqlite3.Connection, before: float) -> None:
@@ -78,10 +84,10 @@ def forget(db: sqlite3.Connection, before: float) -> None:
 
 
 def _spike(row: Sequence[object]) -> Spike:
-    """A row of `_COLUMNS` and the report, which is empty in lists."""
+    """A row of `_READ` and the report, which is empty in lists."""
     *columns, report = row
     names = ("id", "project", "hosts", "opened", "onset", "peak", "end", "measure", "level", "baseline", "kind",
-             "verdict", "provisional", "signature", "revision")  # fmt: skip
+             "verdict", "provisional", "signature", "revision", "told")  # fmt: skip
     values = dict(zip(names, columns, strict=True))
     values["hosts"] = json.loads(str(values["hosts"]))
     values["provisional"] = bool(values["provisional"])

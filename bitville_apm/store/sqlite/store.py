@@ -204,6 +204,10 @@ class SqliteStore:
         """See `IStore`."""
         return self._keep(self.main.keep_spike, spike)
 
+    def told_spike(self, id: str, told: int) -> Deferred[None]:
+        """See `IStore`."""
+        return self._keep(self.main.told_spike, id, told)
+
     def spikes(
         self, projects: Projects, start: float, end: float, host: str | None, limit: int, signature: str | None = None
     ) -> Deferred[Sequence[Spike]]:
