@@ -21,7 +21,7 @@ from bitville_apm.agent.listener import PhpSource
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.quarantine import Quarantine
 from bitville_apm.agent.socketfile import SocketFile
-from tests.agent.test_journal import at_once
+from tests.agent.journal_rig import at_once
 
 
 def an_id() -> str:

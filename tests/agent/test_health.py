@@ -14,13 +14,6 @@ from tests.agent.rig import Agent, Collector, begin_line, end_line, running, wai
 
 
 @pytest.fixture
-def collector() -> Any:
-    collector = Collector()
-    yield collector
-    collector.close()
-
-
-@pytest.fixture
 def agent(tmp_path: Path, collector: Collector) -> Any:
     with running(Agent(tmp_path / "a", collector.url)) as agent:
         yield agent

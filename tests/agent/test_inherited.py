@@ -6,20 +6,12 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.agent.asking import asked, restarted, restarts
 from tests.agent.rig import Agent, Collector, end_line, running, wait_until
-from tests.agent.test_restart import asked, restarted, restarts
 from tests.faults.tools import clients, holder
-
-
-@pytest.fixture
-def collector() -> Any:
-    collector = Collector()
-    yield collector
-    collector.close()
 
 
 @pytest.fixture

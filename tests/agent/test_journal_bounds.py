@@ -18,7 +18,7 @@ from bitville_apm.agent.outgoing import counted
 from bitville_apm.agent.segment import LOCAL, Entry, Record
 from bitville_apm.agent.steps import ClockSteps
 from bitville_apm.agent.totals import NONE, Count, Totals
-from tests.agent.test_journal import at_once, done, files_of, numbered, result
+from tests.agent.journal_rig import at_once, done, files_of, numbered, result
 
 NOW_MS = 1_795_231_261_000
 DAY_S = 86_400.0

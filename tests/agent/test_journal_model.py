@@ -32,7 +32,7 @@ from bitville_apm.agent.outgoing import counted
 from bitville_apm.agent.segment import LOCAL, Entry, Place, Record
 from bitville_apm.agent.totals import NONE, Count, Totals
 from tests.agent.forgetful import Forgetful
-from tests.agent.test_journal import at_once, done, result
+from tests.agent.journal_rig import at_once, done, result
 
 NOW = 1_795_231_300.0
 SEGMENT_BYTES = 900

@@ -12,10 +12,10 @@ from twisted.logger import capturedLogs, formatEvent
 from bitville_apm.agent.outgoing import counted, lost
 from bitville_apm.agent.totals import Count, Totals
 from bitville_apm.reading import read_line
+from tests.agent.forward_rig import ForwardRig
+from tests.agent.journal_rig import done, result
 from tests.agent.rig import Agent, Collector, Sender, end_line, running, wait_until
-from tests.agent.test_forward import ForwardRig
-from tests.agent.test_journal import done, result
-from tests.agent.test_spool import NOW, SpoolRig
+from tests.agent.spool_rig import NOW, SpoolRig
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from twisted.internet.task import Clock
 from bitville_apm import limits
 from bitville_apm.agent.handover import Handover, Holds
 from bitville_apm.agent.lifecycle import Command, Lifecycle, NotRestarted
+from tests.agent.asking import asked, restarted
 from tests.agent.rig import Agent, Collector, end_line, running, wait_until
-from tests.agent.test_restart import asked, restarted
 
 
 @attrs.define(eq=False)

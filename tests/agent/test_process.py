@@ -17,13 +17,6 @@ from tests.agent.rig import KEY, Agent, Collector, Sender, begin_line, end_line,
 from tests.tools import require
 
 
-@pytest.fixture
-def collector() -> Any:
-    collector = Collector()
-    yield collector
-    collector.close()
-
-
 def test_killed_at_random_under_traffic_loses_and_doubles_nothing(tmp_path: Path, collector: Collector) -> None:
     """I1, faults 1 (20 kills): every acknowledged record is at the collector, and stored once, after recovery."""
     agent = Agent(tmp_path / "a", collector.url)

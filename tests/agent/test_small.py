@@ -17,7 +17,7 @@ from bitville_apm import limits
 from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.unread import UnreadAcks, first_half
 from bitville_apm.agent.vitals import Vitals
-from tests.agent.test_journal import at_once
+from tests.agent.journal_rig import at_once
 
 
 def test_a_repeated_failure_is_said_once_a_minute_with_its_count() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,16 +22,6 @@ MARGIN_S = 5.0
 def offsets() -> list[float]:
     """Where the clock jumps to, seconds from the truth; the last is 1970."""
     return [-2 * DAY_S, 2 * DAY_S, 60.0 - time.time()]
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    """A stand-in that stores whatever its age."""
-    collector = Collector()
-    try:
-        yield collector
-    finally:
-        collector.close()
 
 
 @pytest.fixture

@@ -31,16 +31,6 @@ SICK: tuple[tuple[int, dict[str, str]], ...] = ((500, {}), (503, {}), (429, {"Re
 
 
 @pytest.fixture
-def collector() -> Iterator[rig.Collector]:
-    """A stand-in that answers what a test wants."""
-    collector = rig.Collector()
-    try:
-        yield collector
-    finally:
-        collector.close()
-
-
-@pytest.fixture
 def way(tmp_path: Path) -> Iterator[Way]:
     """A real collector, a real agent."""
     whole = Way(tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,16 +18,6 @@ CLOSED_S = limits.LINE_START_S + 2.0
 """Five seconds by the agent's tick of one, and a busy machine."""
 FEW = 64
 """Descriptors left to an agent; about a third are its own."""
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    """A stand-in."""
-    collector = Collector()
-    try:
-        yield collector
-    finally:
-        collector.close()
 
 
 @pytest.mark.parametrize("few", [False, True])

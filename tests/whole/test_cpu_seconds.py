@@ -36,13 +36,6 @@ SECONDS = 40
 LONG_S = 27
 
 
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    made = Collector()
-    yield made
-    made.close()
-
-
 @contextlib.contextmanager
 def served(site: Site, agent: Agent, children: int) -> Iterator[Fpm]:
     """A pool whose client talks to this agent."""

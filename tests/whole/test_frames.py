@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -22,13 +21,6 @@ from tests.agent import rig as agents
 from tests.agent.host.rig import BURN, named, schedstat
 from tests.agent.rig import Agent, Collector, end_line, running, wait_until
 from tests.collector import rig as collectors
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    made = Collector()
-    yield made
-    made.close()
 
 
 class Short(agents.Sender):
