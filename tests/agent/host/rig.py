@@ -109,3 +109,8 @@ def schedstat(pid: int) -> tuple[float, float]:
     """Seconds on a CPU and waiting for one of a process's first thread, as the kernel counts."""
     cpu, queue, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
     return int(cpu) / 1e9, int(queue) / 1e9
+
+
+def near(told: float, true: float, share: float = 0.1) -> bool:
+    """Within 10 %, or 20 ms: a tick of the kernel's two clocks on either side."""
+    return abs(told - true) <= max(share * true, 0.02)
