@@ -1,6 +1,6 @@
 """`docs/requirements.md`: every promise with the tests that name it. `make requirements` writes its last column anew.
 
-A test claims a promise by its id in the docstring: `"\""DAEMON-05: …"\""`. PHP tests claim likewise in comments.
+A test claims a promise by its id in the docstring: `"\""DAEMON-05: …"\""`. Those of PHPUnit: in the comment before it.
 """
 
 from __future__ import annotations
@@ -15,21 +15,26 @@ ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "requirements.md"
 ID = re.compile(r"\b(?:PHP|COMM|DAEMON|PG-COMM|PG|LIST|STOR|GELF|QUERY|CFG|ADV|OPT|VIZ)-\d\d\b")
 ROW = re.compile(r"^\| ((?:[A-Z]+-)+\d\d) \| (.*) \| ([^|]*) \|$")
+PHPUNIT = re.compile(r"/\*\*((?:(?!\*/).)*)\*/\s+public function test", re.DOTALL)
 NONE = "—"
 
 
 def tests_by_id() -> dict[str, list[str]]:
     """For each id the test files with a test whose docstring names it, in order."""
     found: dict[str, list[str]] = defaultdict(list)
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        name = path.relative_to(ROOT / "tests").as_posix()
-        claimed: set[str] = set()
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
-                claimed |= set(ID.findall(ast.get_docstring(node) or ""))
-        for id_ in sorted(claimed):
-            found[id_].append(name)
+    folder = ROOT / "tests"
+    for path in sorted([*folder.rglob("test_*.py"), *folder.rglob("*Test.php")]):
+        claims = docstrings(path.read_text()) if path.suffix == ".py" else PHPUNIT.findall(path.read_text())
+        for id_ in sorted({id_ for claim in claims for id_ in ID.findall(claim)}):
+            found[id_].append(path.relative_to(folder).as_posix())
     return found
+
+
+def docstrings(text: str) -> Iterator[str]:
+    """Those of all tests of a Python file."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
+            yield ast.get_docstring(node) or ""
 
 
 def rows() -> Iterator[tuple[int, str, str, str]]:

@@ -7,6 +7,7 @@ set -eu
 TOOLS="
 php:php8.2-cli
 php-fpm8.2:php8.2-fpm
+phpunit:phpunit
 nginx:nginx-light
 apache2:apache2-bin
 supervisord:supervisor

@@ -104,14 +104,6 @@ def test_vectors() -> None:
         assert fingerprint(got) == name
 
 
-def test_vectors_in_php() -> None:
-    """PHP-06: every shared vector gives the same in PHP, with and without PCRE's compiler."""
-    require("php")
-    for jit in "1", "0":
-        run = subprocess.run([PHP[0], "-d", f"pcre.jit={jit}", *PHP[1:], str(VECTORS)], capture_output=True, text=True)
-        assert (run.returncode, run.stderr) == (0, ""), run.stdout
-
-
 @pytest.mark.parametrize("dialect", DIALECTS)
 @given(sql=TEXTS)
 @settings(deadline=None, max_examples=600)

@@ -1,10 +1,9 @@
 <?php
 
 /*
- * Statement.php at work for the Python tests: php statement.php PATH_TO_Statement.php [VECTORS]
+ * Statement.php at work for the Python tests: php statement.php PATH_TO_Statement.php
  *
- * With VECTORS, the tab-separated vectors are checked here; each wrong one is a line of output, and the exit code 1.
- * Without, each line of standard input is {"sql": base64, "dialect": …} and is answered by {"statement": base64,
+ * Each line of standard input is {"sql": base64, "dialect": …} and is answered by {"statement": base64,
  * "fingerprint": …}; {"seconds": base64, "dialect": …} is answered by the CPU time of reading the text uncut.
  */
 
@@ -18,30 +17,6 @@ error_reporting(E_ALL);
 set_error_handler(static function (int $level, string $message): bool {
     throw new \ErrorException($message);
 });
-
-function unescape(string $field): string
-{
-    return preg_replace_callback('/\\\\(?:x([0-9a-f]{2})|(.))/', static function (array $match): string {
-        return isset($match[2]) ? strtr($match[2], ['t' => "\t", 'n' => "\n", 'r' => "\r"]) : chr(hexdec($match[1]));
-    }, $field);
-}
-
-if (isset($argv[2])) {
-    $wrong = 0;
-    foreach (file($argv[2], FILE_IGNORE_NEW_LINES) as $number => $line) {
-        if ($number === 0) {
-            continue;
-        }
-        [$dialect, $sql, $statement, $fingerprint] = explode("\t", $line);
-        $got = Statement::normalise(unescape($sql), $dialect);
-        if ($got !== unescape($statement) || Statement::fingerprint($got) !== $fingerprint) {
-            $wrong++;
-            echo $number + 1, ': ', $got, "\n";
-        }
-    }
-    echo $number, " vectors\n";
-    exit($wrong ? 1 : 0);
-}
 
 $uncut = static function (string $sql, string $dialect): void {
     foreach (['withoutLiterals' => [$sql, $dialect], 'fold' => null, 'utf8' => null] as $step => $arguments) {

@@ -212,25 +212,6 @@ def test_xhprof_itself(site: Site) -> None:
         assert agent.one("end")["profile"] == {"kind": "xhprof", "edges": {"main()==>f": {"ct": 1, "wt": 5}}}
 
 
-def stacks(site: Site, call: str) -> Any:
-    """The result of one static call on Stacks."""
-    code = (
-        f"require {json.dumps(str(PHP / 'src' / 'Limits.php'))}; require {json.dumps(str(PHP / 'src' / 'Stacks.php'))};"
-    )
-    return json.loads(site.run(code + f"echo json_encode({call});", client=False).stdout)
-
-
-def test_pruned_to_the_heaviest_functions(site: Site) -> None:
-    """COMM-09: a profile is cut to the stacks that end in its heaviest functions; the total stays."""
-    lines = 'array_map(function ($i) { return "app.php;main;f$i " . $i; }, range(1, 200))'
-    text = stacks(site, f'BitvilleApm\\Stacks::heaviest(implode("\\n", {lines}), 50, 100000)')
-    found = {line.rpartition(" ")[0]: int(line.rpartition(" ")[2]) for line in text.splitlines()}
-    assert len(found) == 51
-    assert "app.php;main;f200" in found
-    assert "app.php;main;f150" not in found
-    assert sum(found.values()) == sum(range(1, 201))
-
-
 def test_short_processes_end_well(site: Site) -> None:
     """PHP-13: Excimer's threads are over before the process is: else a command crashes in its last microsecond."""
     site.configure(profiler_period_ms=1)

@@ -12,6 +12,8 @@ from bitville_apm import limits
 from tests.php.peer import PHP, Site
 
 FILES = sorted(PHP.rglob("*.php"))
+TESTS = sorted(Path(__file__).parent.rglob("*.php"))
+"""The client's tests in PHP, which are read by the versions they compare, too."""
 
 # What the tokenizer of PHP 8 has its own tokens for, and PHP 7.4 cannot read.
 NEW_TOKENS = {"T_MATCH", "T_ENUM", "T_READONLY", "T_NULLSAFE_OBJECT_OPERATOR", "T_PROPERTY_C"}
@@ -60,7 +62,7 @@ NEW_FUNCTIONS = re.compile(
 )
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PHP)))
+@pytest.mark.parametrize("path", [*FILES, *TESTS], ids=lambda path: "/".join(path.parts[-2:]))
 def test_every_file(site: Site, path: Path) -> None:
     """PHP-13: every file lints, and uses no syntax or function that PHP 7.4 does not have."""
     lint = subprocess.run(["php", "-n", "-l", str(path)], capture_output=True, text=True, check=False)
@@ -72,7 +74,7 @@ def test_every_file(site: Site, path: Path) -> None:
     assert not NEW_FUNCTIONS.search(path.read_text())
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PHP)))
+@pytest.mark.parametrize("path", [*FILES, *TESTS], ids=lambda path: "/".join(path.parts[-2:]))
 def test_no_new_syntax_in_attributes(path: Path) -> None:
     """PHP-13: PHP 7.4 reads `#[…]` as a comment to the end of the line: so nothing may follow it there."""
     for line in path.read_text().splitlines():
