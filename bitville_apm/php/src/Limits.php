@@ -39,6 +39,10 @@ final class Limits
     const PRUNED_FUNCTIONS = 50;
     const PRUNED_STACKS_BYTES = 100000;
     const PRUNED_STATEMENTS = 100;
+    /** The same where JSON makes twice as much of it: half of a record for stacks, half for statements. */
+    const LEAST_STACKS_BYTES = 50000;
+    const LEAST_FUNCTIONS = 10;
+    const LEAST_STATEMENT = 300;
     /** Profile of a short record. */
     const SHORT_STACK_BYTES = 8192;
     /** Distinct stacks held of one request; further ones are counted as `~other`. */

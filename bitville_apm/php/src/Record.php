@@ -8,12 +8,13 @@ final class Record
      * The line of an end record, at most 200 KB in the end.
      *
      * Left out first: all but the heaviest 50 functions; then all but the slowest 100 statements; then the stacks of
-     * those, and what the visitor sent.
+     * those, and what the visitor sent. JSON doubles quotes and backslashes: where that is still too much, most of the
+     * statements' texts and of the stacks.
      */
     public static function bounded(array $record): string
     {
         $line = Transport::line($record);
-        foreach (['profile', 'statements', 'rest'] as $part) {
+        foreach (['profile', 'statements', 'rest', 'least'] as $part) {
             if (strlen($line) <= Limits::RECORD_BYTES) {
                 break;
             }
@@ -25,26 +26,31 @@ final class Record
 
     private static function without(array $record, string $part): array
     {
-        if ($part === 'profile' && isset($record['profile']['stacks'])) {
+        $least = $part === 'least';
+        if (($part === 'profile' || $least) && isset($record['profile']['stacks'])) {
             $record['profile']['stacks'] = Stacks::heaviest(
                 $record['profile']['stacks'],
                 Limits::PRUNED_FUNCTIONS,
-                Limits::PRUNED_STACKS_BYTES
+                $least ? Limits::LEAST_STACKS_BYTES : Limits::PRUNED_STACKS_BYTES
             );
             $record['truncated'] = true;
         }
-        if ($part === 'profile' && isset($record['profile']['edges'])) {
-            $record['profile']['edges'] = Stacks::heaviestEdges($record['profile']['edges'], Limits::PRUNED_FUNCTIONS);
+        if (($part === 'profile' || $least) && isset($record['profile']['edges'])) {
+            $record['profile']['edges'] = Stacks::heaviestEdges(
+                $record['profile']['edges'],
+                $least ? Limits::LEAST_FUNCTIONS : Limits::PRUNED_FUNCTIONS
+            );
             $record['truncated'] = true;
         }
         if ($part === 'statements' && isset($record['sql']['queries'])) {
             $record['sql']['queries'] = self::slowest($record['sql']['queries']);
             $record['sql']['truncated'] = $record['sql_truncated'] = true;
         }
-        if ($part === 'rest') {
+        if ($part === 'rest' || $least) {
             foreach (isset($record['sql']['queries']) ? $record['sql']['queries'] : [] as $i => $query) {
                 unset($record['sql']['queries'][$i]['stack']);
-                $record['sql']['queries'][$i]['sql'] = self::cut($query['sql'], Limits::STRING);
+                $most = $least ? Limits::LEAST_STATEMENT : Limits::STRING;
+                $record['sql']['queries'][$i]['sql'] = self::cut($query['sql'], $most);
             }
             unset($record['request']['post'], $record['request']['query'], $record['request']['headers']);
             unset($record['request']['files'], $record['context'], $record['response']['headers']);

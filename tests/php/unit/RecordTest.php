@@ -120,4 +120,39 @@ final class RecordTest extends TestCase
         self::assertArrayNotHasKey('stack', $sent['sql']['queries'][0]);
         self::assertSame([true, true], [$sent['truncated'], $sent['sql_truncated']]);
     }
+
+    public static function profiles(): iterable
+    {
+        yield 'stacks' => ['stacks'];
+        yield 'edges' => ['edges'];
+    }
+
+    /**
+     * COMM-09: the bound holds with every part as large as it may be, whatever is in its texts; some of each is left.
+     *
+     * @dataProvider profiles
+     */
+    public function testTheWorst(string $kind): void
+    {
+        $record = self::record(0, 0, 500000);
+        $profile = $kind === 'stacks' ? '' : [];
+        foreach (range(1, 5000) as $i) {
+            if ($kind === 'stacks') {
+                $profile .= 'main;' . str_repeat('App\\Deep\\Name::f"x";', 50) . 'f' . $i % 60 . "_$i 5\n";
+            } else {
+                $name = str_repeat('App\\Deep\\Name::"x"', 5);
+                $profile[$name . $i % 70 . '==>' . $name . $i % 71] = ['ct' => 1, 'wt' => $i];
+            }
+        }
+        foreach (range(1, 500) as $i) {
+            $record['sql']['queries'][] = [
+                'sql' => str_repeat("\"a\\\n\"", 3000), 'ms' => $i, 'stack' => array_fill(0, 5, str_repeat('p', 900)),
+            ];
+        }
+        $record['profile'] = [$kind => $profile];
+        $sent = self::bounded($record);
+        self::assertNotEmpty($sent['profile'][$kind]);
+        self::assertCount(Limits::PRUNED_STATEMENTS, $sent['sql']['queries']);
+        self::assertGreaterThanOrEqual(Limits::LEAST_STATEMENT, strlen($sent['sql']['queries'][0]['sql']));
+    }
 }
