@@ -9,7 +9,7 @@ import attrs
 
 from bitville_apm import limits
 from bitville_apm.analysis import mechanism, rules
-from bitville_apm.analysis.mechanism import Evidence
+from bitville_apm.analysis.mechanism import Asking, Evidence
 from bitville_apm.analysis.report import Cause, Factor, Mechanism, Step
 from bitville_apm.analysis.score import Scored
 from bitville_apm.analysis.stories import Story
@@ -20,7 +20,8 @@ _QUARTER = 0.25
 
 def cause(story: Story, evidence: Evidence, php: Sequence[Evidence], waiting: bool, release: str | None) -> Cause:
     """The cause that a story tells of. `release`: the one that is new, if any."""
-    label, head, factors = named(story, evidence, php, waiting)
+    asked = mechanism.asking([evidence, *php], story.head.value) if story.head.dimension == "statement" else None
+    label, head, factors = named(story, evidence, php, waiting, asked)
     best_rise = max(m.rise for m in story.members)
     chain = [m for m in story.chain() if m.dimension != "release" and _told(m, head, best_rise)]
     if all(m.dimension != head.dimension for m in chain):
@@ -30,10 +31,8 @@ def cause(story: Story, evidence: Evidence, php: Sequence[Evidence], waiting: bo
         place = _asked_by(head, [evidence, *php])
         if place.dimension == "endpoint":
             steps.insert(0, Step(dimension="endpoint", value=place.value))
-    if story.head.dimension == "statement" and steps[0].dimension != "endpoint":
-        asked = mechanism.asking([evidence, *php], story.head.value)
-        if asked is not None and asked.endpoint is not None:
-            steps.insert(0, Step(dimension="endpoint", value=asked.endpoint))
+    if asked is not None and asked.endpoint is not None and steps[0].dimension != "endpoint":
+        steps.insert(0, Step(dimension="endpoint", value=asked.endpoint))
     if release is not None and label == "regression" and head.dimension in ("function", "endpoint", "statement"):
         label = "deploy"
         steps.insert(0, Step(dimension="release", value=release))
@@ -54,9 +53,9 @@ def cause(story: Story, evidence: Evidence, php: Sequence[Evidence], waiting: bo
 
 
 def named(
-    story: Story, evidence: Evidence, php: Sequence[Evidence], waiting: bool
+    story: Story, evidence: Evidence, php: Sequence[Evidence], waiting: bool, asked: Asking | None
 ) -> tuple[Mechanism, Scored, dict[str, Factor]]:
-    """The mechanism, the value to name, and the factors of its level."""
+    """The mechanism, the value to name, and the factors of its level. `asked`: who runs the statement at its head."""
     head = story.head
     best = max(m.rise for m in story.members)
     blocker, request, external = story.has("blocker"), story.has("request"), story.has("external")
@@ -77,7 +76,6 @@ def named(
         return "crawler", client, mechanism.of_endpoint(evidence, client)
     if mechanism.dominant(of_endpoint) == "n" and endpoint is not None:
         return "traffic", endpoint, of_endpoint
-    asked = mechanism.asking(everywhere, head.value) if head.dimension == "statement" else None
     if asked is not None and asked.request is not None:
         return "killer request", attrs.evolve(head, dimension="request", value=asked.request), {}
     for value in used:

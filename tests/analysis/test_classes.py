@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
+from bitville_apm.analysis import mechanism
 from bitville_apm.analysis.explain import explain
 from bitville_apm.analysis.merge import explain_hosts
 from bitville_apm.analysis.report import Report
@@ -349,6 +351,9 @@ def test_killer_request_whose_statement_runs() -> None:
     last = frame(BEGIN + 50, at_its_end, tasks=3.5, load=load(3.5))
     whole = explained([*during(5, tables=during_it, tasks=3.5, load=load(3.5)), last], usual)
     assert first(whole) == ("request", ID, "killer request"), "also when it ends meanwhile and says how often it asked"
+    with mock.patch.object(mechanism, "asking", wraps=mechanism.asking) as asking:
+        explained(during(tables=during_it, tasks=3.5, load=load(3.5)), usual)
+    assert asking.call_count == 1, "it goes through all requests and endpoints of all hosts"
     two = during_it | {"request": {ID: one, ID[::-1]: one}}
     assert first(explained(during(tables=two, tasks=3.5, load=load(3.5)), usual))[0] == "statement", "whose is it?"
 
