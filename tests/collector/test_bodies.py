@@ -17,7 +17,7 @@ from bitville_apm.collector.bodies import Body, Sender, read
 from bitville_apm.http import HttpProblem
 from tests.store.contract import Open
 from tests.store.make import NOON, end_body, new_id
-from tests.store.test_sqlite_contract import sqlite_in
+from tests.store.opened import sqlite_in
 
 WIRE = Path(__file__).parent.parent / "wire"
 GOOD = end_body(new_id(1))

@@ -24,7 +24,7 @@ from bitville_apm.store.sqlite.files import day_of, remove_day
 from tests.collector.rig import running
 from tests.store.contract import Open
 from tests.store.make import DAY, NOON, Pump, frame
-from tests.store.test_sqlite_contract import sqlite_in
+from tests.store.opened import sqlite_in
 from tests.web.world import top_row
 
 reactor: Any = real_reactor

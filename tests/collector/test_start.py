@@ -16,8 +16,8 @@ import pytest
 
 from bitville_apm import limits
 from tests.collector.rig import Rig, item, running
+from tests.faults.tools import disks
 from tests.store.make import end_body, new_id
-from tests.store.test_sqlite import small_disk  # noqa: F401 - a fixture
 from tests.tools import require
 
 
@@ -192,11 +192,11 @@ def test_sigterm_commits_what_was_taken(tmp_path: Path) -> None:
             assert rig.ask("GET", f"/api/requests/{line['id']}", key=key).status == 200
 
 
-def test_a_full_disk_under_a_running_collector(tmp_path: Path, small_disk: Path) -> None:  # noqa: F811
+def test_a_full_disk_under_a_running_collector(tmp_path: Path) -> None:
     """Faults 11, I1: a full disk is answered 507, questions go on, and with space everything resent is there once."""
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(b"x" * limits.MIB)
-    with running(tmp_path / "rig", data=small_disk) as rig:
+    with disks.tmpfs(tmp_path / "disk", "6m") as disk, running(tmp_path / "rig", data=disk) as rig:
+        ballast = disk / "ballast"
+        ballast.write_bytes(b"x" * limits.MIB)
         key = rig.key("shop", "ingest,read")
         noise = os.urandom(150_000).hex()
         batch: list[dict[str, Any]] = []

@@ -21,7 +21,7 @@ from bitville_apm.store.sqlite.days import DayFiles
 from bitville_apm.store.sqlite.files import StoreError
 from tests.collector.rig import item, running
 from tests.store.make import DAY, NOON, died, end, end_body, frame, new_id, spike
-from tests.store.test_sqlite_contract import sqlite_in
+from tests.store.opened import sqlite_in
 
 BATCH = 5
 WHEN = datetime.datetime(2027, 1, 15, 12, tzinfo=datetime.timezone.utc)

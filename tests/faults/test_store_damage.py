@@ -15,8 +15,7 @@ from bitville_apm import limits
 from bitville_apm.store.interface import Arrival
 from tests.store.contract import Open
 from tests.store.make import DAY, NOON, Pump, end, frame, postgres
-from tests.store.test_sqlite import TODAY
-from tests.store.test_sqlite_contract import sqlite_in
+from tests.store.opened import TODAY, sqlite_in
 
 CASES = [pytest.param(n, marks=[pytest.mark.full] if n >= 15 else []) for n in range(200)]
 PAGE = limits.PAGE_BYTES

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,36 +15,17 @@ from twisted.logger import capturedLogs, formatEvent
 
 from bitville_apm.store.interface import NoSpace
 from bitville_apm.store.sqlite import SqliteStore
+from tests.faults.tools import disks
 from tests.store.contract import Open
 from tests.store.make import DAY, NOON, Pump, end, frame
-from tests.store.test_keeping import clean, days_of, later
-from tests.store.test_sqlite_contract import sqlite_in
-from tests.tools import require
+from tests.store.opened import clean, days_of, later, sqlite_in
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 24 MiB."""
-    require("mount", "umount")
-    if os.geteuid() != 0:
-        pytest.skip("not run: mounting a small disk needs root")
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", place], check=True)
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
-
-
-def fill(path: Path) -> None:
-    """Take the disk's last byte."""
-    with pytest.raises(OSError, match="No space"):
-        path.write_bytes(bytes(100 << 20))
-    with path.open("ab", buffering=0) as file:
-        try:
-            while file.write(b"x"):
-                pass
-        except OSError:
-            return
+    with disks.tmpfs(tmp_path / "disk", "24m") as mounted:
+        yield mounted
 
 
 def test_a_full_disk_until_retention_frees_it(tmp_path: Path, disk: Path) -> None:
@@ -70,7 +50,8 @@ def test_a_full_disk_until_retention_frees_it(tmp_path: Path, disk: Path) -> Non
         while opened.store.health()["ok"]:
             with suppress(NoSpace):
                 write(NOON)
-        fill(disk / "ballast")
+        disks.fill(disk)
+        assert os.statvfs(disk).f_bavail == 0
         with pytest.raises(NoSpace):
             write(NOON)
         assert opened.store.health()["ok"] is False

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bitville_apm.store.interface import Arrival
 from tests.store.contract import Open
 from tests.store.make import DAY, NOON, Pump, drifts, end, frame, new_id, postgres, spike
-from tests.store.test_sqlite_contract import sqlite_in
+from tests.store.opened import sqlite_in
 
 OWN, OTHER = "shop", "shop-2"
 MINE = frozenset({OWN})

@@ -17,7 +17,7 @@ from bitville_apm.cells import SUMS, Columns
 from bitville_apm.store.sqlite import blocks, files, ranks
 from bitville_apm.store.sqlite.blocks import EMPTY, Block
 from tests.store.make import NOON, end, frame
-from tests.store.test_sqlite_contract import sqlite_in
+from tests.store.opened import sqlite_in
 
 OTHER = 1
 

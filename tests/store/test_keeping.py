@@ -15,31 +15,14 @@ from bitville_apm.store.interface import TopRow
 from bitville_apm.store.sqlite import files, keeping
 from tests.store.contract import Open
 from tests.store.make import DAY, NOON, Pump, died, end, frame, new_id
-from tests.store.test_sqlite_contract import sqlite_in
+from tests.store.opened import HOUR, clean, days_of, later, sqlite_in
 
-HOUR = 3600.0
 WEEK = 7 * DAY
-
-
-def clean(opened: Open) -> Any:
-    return opened.pump.ask(opened.store.clean_up())
-
-
-def days_of(directory: Path) -> list[str]:
-    return sorted(path.name[4:12] for path in directory.glob("day-????????.db"))
 
 
 def at_path(path: str, at: float, ms: float = 100.0, **more: Any) -> Any:
     """A request of a path."""
     return end(at=at, ms=ms, body={"request": {"method": "GET", "uri": path}}, **more)
-
-
-def later(opened: Open, seconds: float) -> None:
-    """Time passes, with a look every two hours: the longest that is believed without doubt."""
-    until = opened.pump.now + seconds
-    while opened.pump.now < until:
-        opened.pump.now = min(until, opened.pump.now + 2 * HOUR)
-        clean(opened)
 
 
 # --- Days that go -----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from bitville_apm import limits
 from bitville_apm.store.interface import IKeyring
 from bitville_apm.store.sqlite import Main, files
 from tests.store.make import NOON, Pump, drifts, spike
-from tests.store.test_sqlite_contract import sqlite_in
+from tests.store.opened import sqlite_in
 
 
 @pytest.fixture

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from bitville_apm import limits
 from tests.store.make import DAY, NOON, end
-from tests.store.test_keeping import days_of, later
-from tests.store.test_sqlite import TODAY
-from tests.store.test_sqlite_contract import sqlite_in
+from tests.store.opened import TODAY, days_of, later, sqlite_in
 
 
 def opened_files(directory: Path) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from bitville_apm import limits
 from bitville_apm.store.sqlite import Main, SqliteStore, rescue
 from tests.store.make import DAY, NOON, Pump, end
-from tests.store.test_sqlite_contract import sqlite_in
+from tests.store.opened import sqlite_in
 
 KEYS = 400
 

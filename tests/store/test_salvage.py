@@ -11,9 +11,7 @@ import pytest
 
 from tests.store.contract import Open
 from tests.store.make import NOON, end, frame, postgres
-from tests.store.test_keeping import clean
-from tests.store.test_sqlite import TODAY
-from tests.store.test_sqlite_contract import sqlite_in
+from tests.store.opened import TODAY, clean, sqlite_in
 
 
 def filled(opened: Open) -> list[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +19,9 @@ from bitville_apm.store.sqlite import day as day_module
 from bitville_apm.store.sqlite import files
 from bitville_apm.store.sqlite.days import DayFiles
 from bitville_apm.store.sqlite.files import StoreError
+from tests.faults.tools import disks
 from tests.store.make import DAY, NOON, Pump, died, end, frame, new_id, postgres
-from tests.store.test_sqlite_contract import sqlite_in
-from tests.tools import require
-
-TODAY = "day-20270115.db"
-YESTERDAY = "day-20270114.db"
-
+from tests.store.opened import TODAY, YESTERDAY, sqlite_in
 
 # --- Days -------------------------------------------------------------------------------------------------
 
@@ -262,14 +257,8 @@ def test_other_files_in_the_directory_are_left_alone(tmp_path: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 6 MiB."""
-    require("mount", "umount")
-    if os.geteuid() != 0:
-        pytest.skip("not run: mounting a small disk needs root")
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m,mode=0700", "tmpfs", place], check=True)
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
+    with disks.tmpfs(tmp_path / "disk", "6m") as mounted:
+        yield mounted
 
 
 def test_a_full_disk(small_disk: Path) -> None:

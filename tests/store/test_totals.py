@@ -15,7 +15,7 @@ from bitville_apm.store.interface import Arrival, TopRow
 from bitville_apm.store.sqlite import files
 from tests.store.contract import Open
 from tests.store.make import DAY, NOON, died, end, frame, new_id
-from tests.store.test_sqlite_contract import sqlite_in
+from tests.store.opened import sqlite_in
 
 HOUR = 3600.0
 MIDNIGHT = NOON - DAY / 2

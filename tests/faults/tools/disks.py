@@ -41,7 +41,7 @@ def _mounted(directory: Path, *how: str | Path) -> Iterator[Path]:
 def tmpfs(directory: Path, size: str = "4m", inodes: int = 0) -> Iterator[Path]:
     """A file system in memory of that size ("64k", "4m"), with that many inodes (0: as many as it likes)."""
     require("mount", "umount")
-    options = f"size={size}" + (f",nr_inodes={inodes}" if inodes else "")
+    options = f"mode=0700,size={size}" + (f",nr_inodes={inodes}" if inodes else "")
     with _mounted(directory, "-t", "tmpfs", "-o", options, "tmpfs") as mounted:
         yield mounted
 
