@@ -705,6 +705,10 @@ LONE_REQUEST = 0.5
 """The part of a spike through which one request has to be in flight to be the one that runs what nobody finished."""
 MECHANISM_DOMINANT = 0.5
 """The share of its rise from which one factor names a mechanism."""
+REPEATED = 2.0
+"""Executions by each request from which on one that nobody has finished is said to repeat itself."""
+STILL_S = 3
+"""What was in flight at most in so many of the last seconds is still there: one look may fall between two requests."""
 SPLIT_PARTS = 12
 """Processes that a report lists one by one; a screen's worth."""
 BASELINE_SHORT_S = 600.0
@@ -808,6 +812,8 @@ PG_STATEMENTS_SENT = 50
 PG_LOG_SENT = 50
 """Of one server and window: nodes of its lock tree, sessions of its worst second, requests it worked for, statements
 that took the most, and lines of its log of one kind. The rest is counted in the record, or in `/health`."""
+PG_CALLED = 20
+"""Statements of a reading whose calls a frame tells, the dearest: what a spike is explained by is among them."""
 PG_REQUEST_MS = 500.0
 """A statement of a request is told of from this age on: one look in two sees it at least."""
 PG_QUIET_S = 60.0

@@ -78,6 +78,17 @@ def named(
         return "traffic", endpoint, of_endpoint
     if asked is not None and asked.request is not None:
         return "killer request", attrs.evolve(head, dimension="request", value=asked.request), {}
+    if asked is not None and asked.endpoint is not None:
+        factors = mechanism.as_called(everywhere, head, asked.endpoint)
+        way = mechanism.dominant(factors)
+        if way == "q" and factors["q"].after >= limits.REPEATED:
+            return "n+1", head, factors
+        if way == "c":
+            return "regression", head, factors
+        if way == "n":
+            return "traffic", attrs.evolve(head, dimension="endpoint", value=asked.endpoint), factors
+    if head.dimension == "statement" and mechanism.beyond_php(everywhere, head.value):
+        return "not php", head, {}
     for value in used:
         factors = mechanism.of_use(evidence, value, php)
         way = mechanism.dominant(factors)

@@ -7,10 +7,12 @@ is the sum of the values.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from bitville_apm import limits
 from bitville_apm.analysis.loads import average, number
 from bitville_apm.analysis.stretch import Row, Stretch
+from bitville_apm.sqltext import fingerprint
 
 PARTS = ("endpoint", "process")
 """The dimensions that divide a host's tasks among them."""
@@ -70,6 +72,18 @@ def lock_waits(found: Stretch) -> list[float]:
         for row in found.rows.get("blocker", {}).values():
             sums = [a + b for a, b in zip(sums, row.flight, strict=True)]
     return sums
+
+
+def calls(found: Stretch, statement: str) -> float | None:
+    """How often a statement ran, as its servers count it when it ends; None where no server tells."""
+    key, told, counted = fingerprint(statement), False, 0.0
+    for load in found.load:
+        servers: Any = load.get("db")
+        for server, said in servers.items() if isinstance(servers, dict) else ():
+            if isinstance(said, dict) and isinstance(said.get("calls"), dict):
+                told = True
+                counted += number(load, "db", server, "calls", key) or 0.0
+    return counted if told else None
 
 
 def parts(found: Stretch, dimensions: Sequence[str], flight: bool = False) -> list[float]:

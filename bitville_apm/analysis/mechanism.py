@@ -171,6 +171,73 @@ def asking(evidence: Sequence[Evidence], statement: str) -> Asking | None:
     return Asking(requests[0] if len(requests) == 1 else None, endpoint if mine else None)
 
 
+def as_called(evidence: Sequence[Evidence], scored: Scored, endpoint: str) -> dict[str, Factor]:
+    """n, q and c of a statement that hardly any request has finished, by how often its server ran it.
+
+    n are the requests of the endpoint that asks, arrived. What runs now has been called, too; what a server did not
+    tell of before, because it was cheap, PHP did. Empty where no server counts.
+    """
+    counts = [(host.calls(one.base, scored.value), host.calls(one.spike, scored.value), one) for one in evidence]
+    told = [(before, now, one) for before, now, one in counts if before is not None and now is not None]
+    came = [arrivals(one.spike, one.base, "endpoint", endpoint) for one in evidence if _has(one, endpoint)]
+    if not told or not came:
+        return {}
+    asked = sum(one.base.rate(executed(one.base.row("statement", scored.value))) for one in evidence)
+    before = max(asked, sum((calls + 0.5) / max(one.base.length, 1.0) for calls, _, one in told))
+    now = sum(
+        (calls + sum(one.spike.row("statement", scored.value).flight[-1:]) + 0.5) / max(one.spike.length, 1.0)
+        for _, calls, one in told
+    )
+    n = sum(usual for usual, _ in came), sum(during for _, during in came)
+    return split(scored.level, scored.baseline, {"n": n, "q": (before / n[0], now / n[1])})
+
+
+def _has(evidence: Evidence, endpoint: str) -> bool:
+    return endpoint in evidence.spike.rows.get("endpoint", {})
+
+
+def beyond_php(evidence: Sequence[Evidence], statement: str) -> bool:
+    """Whether most of what a statement's sessions did cannot have been for PHP.
+
+    No request that ended has told of it, and those that have not were there for less time than its sessions, several
+    of which may work for one request. Where nobody looks at PHP's requests, or none of what else the sessions run is
+    PHP's, there may be others that ask: then it is not said.
+    """
+    if any(part.row("statement", statement).requests for one in evidence for part in (one.spike, one.base)):
+        return False
+    asked = {
+        value for one in evidence for part in (one.spike, one.base)
+        for value, row in part.rows.get("statement", {}).items() if row.requests and not value.startswith("~")
+    }  # fmt: skip
+    seen = any(_session_s(part.row("statement", value)) for one in evidence for part in (one.spike, one.base)
+               for value in asked)  # fmt: skip
+    flown = [_unended(one) for one in evidence if one.spike.seconds.get("in_flight") and one.base.at]
+    ran = sum(_session_s(one.spike.row("statement", statement)) for one in evidence)
+    if _untold(evidence) > limits.MECHANISM_DOMINANT:
+        return False
+    return seen and bool(flown) and limits.PARALLEL_WORKERS * sum(flown) < limits.MECHANISM_DOMINANT * ran
+
+
+def _untold(evidence: Sequence[Evidence]) -> float:
+    """The part of the time that requests which ended waited for statements of which they do not tell the text."""
+    waited, told = (
+        sum(one.spike.sums[dimension].sql_us for one in evidence if dimension in one.spike.sums)
+        for dimension in ("endpoint", "statement")
+    )
+    return 1 - min(1.0, told / waited) if waited else 0.0
+
+
+def _session_s(row: Row) -> float:
+    return row.cpu_us / 1e6 + row.blocked_s + row.waiting_s
+
+
+def _unended(evidence: Evidence) -> float:
+    """Seconds that requests which are still in flight at the end can have been there, at most."""
+    counts = [n for _, n in evidence.spike.seconds["in_flight"]]
+    still = max(counts[-limits.STILL_S :])
+    return sum(min(n, still) for n in counts)
+
+
 def _lived(spike: Stretch) -> float:
     return limits.LONE_REQUEST * spike.length
 

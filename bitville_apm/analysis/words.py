@@ -78,6 +78,8 @@ def reason(cause: Cause) -> str:
     elif cause.mechanism in ("regression", "deploy", "external") and "c" in factors and _risen(factors["c"]):
         before, after = 1000 * factors["c"].before, 1000 * factors["c"].after
         parts.append(f"{_BECAUSE[cause.mechanism]} (from {figure(before)} to {figure(after)} ms)")
+    elif cause.mechanism == "not php" and cause.dimension == "statement":
+        parts.append("no PHP request asked for it")
     elif _BECAUSE[cause.mechanism]:
         parts.append(_BECAUSE[cause.mechanism])
     parts += beside(cause)

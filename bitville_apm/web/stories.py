@@ -22,7 +22,7 @@ MECHANISMS = {
     "crawler": ("Crawler", "One client asked for many different things"),
     "stampede": ("Stampede", "The same work was done again by many at once, as when a cache runs empty"),
     "deploy": ("New release", "It began with a release that was not there before"),
-    "not php": ("Not PHP", "A process that serves no request"),
+    "not php": ("Not PHP", "A process, or a statement, that no request asked for"),
     "memory pressure": ("Memory pressure", "The machine was short of memory, so that everything got slower"),
     "lock": ("Lock", "Others waited for what it held"),
     "external": ("External call", "It waited for another machine"),

@@ -12,6 +12,7 @@ from bitville_apm.analysis.merge import explain_hosts
 from bitville_apm.analysis.report import Report
 from bitville_apm.analysis.rules import UNSEEN
 from bitville_apm.records import Frame
+from bitville_apm.sqltext import fingerprint
 from tests.analysis.made import BEGIN, before, during, frame, load, use
 
 ONSET, END = BEGIN - 1, BEGIN + 60
@@ -379,6 +380,84 @@ def test_n_plus_one() -> None:
         (s.dimension, s.value) for s in report.causes[0].story
     }
     assert report.causes[0].factors["q"].after > 100 * report.causes[0].factors["q"].before
+
+
+def running_lists(calls: float | None, sessions: float = 8.0) -> tuple[list[Frame], list[Frame]]:
+    """Requests of GET /list that all still wait for a statement; its server says how often it ran in ten seconds.
+
+    Before, each request ran it once.
+    """
+    select = "SELECT * FROM price WHERE id = ?"
+
+    def server(n: float | None) -> dict[str, Any]:
+        return {"db": {"main": {"active": 1} | ({} if n is None else {"calls": {fingerprint(select): n}})}}
+
+    usual = before(
+        tables={
+            "endpoint": SHOP | {"GET /list": use(50, 0.01)},
+            "statement": {select: use(50, 0.0, executions=50, sql_us=5e4) | {"cpu_us": 4e4}},
+            "process": {"postgres": {"cpu_us": 4e4}},
+        },
+        tasks=0.5, in_flight=0.5, links=[("endpoint", "GET /list", "statement", select, 50, 50, 0.05)],
+        load=load(0.5, **server(None if calls is None else 50)),
+    )  # fmt: skip
+    now = {
+        "endpoint": SHOP | {"GET /list": {"waiting_s": 10 * sessions}},
+        "statement": {select: {"cpu_us": 10 * sessions * 1e6}},
+        "process": {"postgres": {"cpu_us": 3e7}},
+    }
+    return usual, during(tables=now, tasks=3.5, in_flight=sessions, load=load(3.5, **server(calls)))
+
+
+def test_n_plus_one_while_all_its_requests_run() -> None:
+    """Nobody has told how often it asked, for no request has ended: the database knows how often it ran.
+
+    Where it does not tell, there is no label.
+    """
+    usual, spike = running_lists(calls=400)
+    report = explained(spike, usual)
+    assert first(report)[2] == "n+1"
+    assert ("endpoint", "GET /list") in {(s.dimension, s.value) for s in report.causes[0].story}
+    assert report.causes[0].factors["q"].after > 20
+    usual, spike = running_lists(calls=0.2)
+    report = explained(spike, usual)
+    assert first(report) == ("statement", "SELECT * FROM price WHERE id = ?", "regression")
+    assert report.causes[0].factors["q"].after < 2
+    usual, spike = running_lists(calls=None)
+    assert first(explained(spike, usual))[2] == "unclear"
+
+
+def beside_php(in_flight: float, *, told: bool = True) -> tuple[list[Frame], list[Frame]]:
+    """Sessions that run a report, beside a shop that goes on; `told`: PHP says what it asks for."""
+    asked = {"SELECT cart": use(40, 0.0, executions=40, sql_us=2e5) | {"cpu_us": 2e5}} if told else {}
+    usual = {
+        "endpoint": SHOP | {"GET /cart": use(40, 0.03, sql_us=5e3)},
+        "statement": asked or {"SELECT cart": {"cpu_us": 2e5}},
+        "process": {"postgres": {"cpu_us": 2e5}},
+    }
+    busy = usual | {
+        "statement": usual["statement"] | {"SELECT report": {"cpu_us": 3e7}},
+        "process": {"postgres": {"cpu_us": 3.02e7}},
+    }
+    return (
+        before(tables=usual, tasks=0.5, in_flight=0.5, load=load(0.5)),
+        during(tables=busy, tasks=3.5, in_flight=in_flight, load=load(3.5)),
+    )
+
+
+def test_a_statement_that_no_request_asked_for() -> None:
+    """Sessions ran it for longer than all requests that may have asked for it were there: it is not PHP's.
+
+    Where they were there for long enough, or nobody tells what PHP asks for, that is not said.
+    """
+    usual, spike = beside_php(0.4)
+    report = explained(spike, usual)
+    assert first(report) == ("statement", "SELECT report", "not php")
+    assert "no PHP request asked for it" in report.verdict
+    usual, spike = beside_php(2.0)
+    assert first(explained(spike, usual)) == ("statement", "SELECT report", "unclear")
+    usual, spike = beside_php(0.4, told=False)
+    assert first(explained(spike, usual)) == ("statement", "SELECT report", "unclear")
 
 
 def test_cache_stampede() -> None:

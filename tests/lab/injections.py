@@ -275,9 +275,7 @@ def _database(stack: Stack, chance: random.Random, _seconds: float) -> Injection
     again = ["sh", "-c", 'while :; do "$@"; done', "sh", *stack.psql("reports", sql)]
     commands = [again] * chance.randint(3, 4)
     right = [("statement", r"^SELECT count\(\*\), avg\(abs")]
-    return Injection(
-        "a report beside PHP", Truth(["load"], right, ["traffic", "regression"]), lambda: _beside(commands)
-    )
+    return Injection("a report beside PHP", Truth(["load"], right, ["not php"]), lambda: _beside(commands))
 
 
 def _quiet(_stack: Stack, _chance: random.Random, _seconds: float) -> Injection:

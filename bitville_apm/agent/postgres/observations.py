@@ -17,6 +17,7 @@ from bitville_apm.agent.postgres.locks import Forest, Node
 from bitville_apm.agent.postgres.names import correlation, named
 from bitville_apm.agent.postgres.sessions import Look, Session
 from bitville_apm.agent.postgres.statements import Cost
+from bitville_apm.sqltext import fingerprint
 
 
 class Observation(Struct, frozen=True):
@@ -199,6 +200,20 @@ def heaviest(costs: Sequence[Cost]) -> list[Cost]:
     kept = by_time[: limits.PG_STATEMENTS_SENT // 2]
     rest = sorted(by_time[len(kept) :], key=lambda cost: -cost.sums.get("calls", 0.0))
     return [*kept, *rest[: limits.PG_STATEMENTS_SENT - len(kept)]]
+
+
+def called(data: Mapping[str, Any]) -> dict[str, int]:
+    """How often each of a reading's dearest statements ran, by its fingerprint: what a frame has of `statements_json`.
+
+    Requests tell how often they asked when they end. While all of them still run, this tells whether they repeat it.
+    """
+    found: dict[str, int] = {}
+    for told in data["statements"]:
+        if told["statement"] is not None and "calls" in told:
+            key = fingerprint(told["statement"])
+            if key in found or len(found) < limits.PG_CALLED:
+                found[key] = found.get(key, 0) + round(told["calls"])
+    return found
 
 
 def statements_json(

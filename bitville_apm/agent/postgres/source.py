@@ -31,7 +31,7 @@ from bitville_apm.agent.postgres.lane import Lane
 from bitville_apm.agent.postgres.link import Facts, Link
 from bitville_apm.agent.postgres.logwindow import LogWindow
 from bitville_apm.agent.postgres.looker import Looker, Seen
-from bitville_apm.agent.postgres.observations import Observation
+from bitville_apm.agent.postgres.observations import Observation, called
 from bitville_apm.agent.postgres.pace import Pace
 from bitville_apm.agent.postgres.statements import Texts
 from bitville_apm.agent.postgres.statistics import LogPlace, Statistics
@@ -168,6 +168,10 @@ class PostgresSource:
 
     def _read(self, observations: list[Observation] | None) -> None:
         self._tell(observations)
+        for seen in observations or ():
+            if seen.source == "pg_stat_statements":
+                load = self.pipeline.sealing.load(self.now())
+                load.add({"db": {self.server: {"calls": called(seen.data)}}})
         for why in self.missing():
             if why not in self._said:  # once (PG-08)
                 self._said.add(why)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
@@ -13,7 +15,10 @@ from bitville_apm.agent.postgres.lane import Lane
 from bitville_apm.agent.postgres.link import TooSlow, Unreachable
 from bitville_apm.agent.postgres.pace import Pace
 from bitville_apm.agent.postgres.source import Databases, PostgresSource
+from bitville_apm.sqltext import fingerprint
+from tests.agent.journal_rig import at_once
 from tests.agent.postgres.server import Server
+from tests.agent.sealing_rig import World
 
 
 class Thread:
@@ -130,3 +135,25 @@ def test_a_log_that_is_not_there_is_said(postgres: Server) -> None:
     health = source.health()
     assert (health["status"], health["why"], health["looks"]) == ("ok", "", 0)
     assert dsn not in repr(source)
+
+
+def test_a_frame_tells_how_often_statements_ran(postgres: Server, tmp_path: Path) -> None:
+    """PG-02, wire.md 6: calls that a reading of pg_stat_statements has found are in the frame of its window."""
+    world = World(tmp_path)
+    pipeline: Any = SimpleNamespace(sealing=world.sealing, observed=lambda id, body: succeed(None))
+    dsn = postgres.dsn(user="bitville")
+    source = PostgresSource("main", "db1", dsn, "", pipeline, Databases(), (at_once,) * 3, Clock(), world.now)
+    try:
+        source.statistics.read()
+        with postgres.connect() as connection:
+            for n in range(7):
+                connection.execute(f"SELECT count(*) FROM item WHERE id < {n}")
+        source._read(source.statistics.read())
+        with postgres.connect() as connection:
+            connection.execute("SELECT count(*) FROM item WHERE id < 9")
+        source._read(source.statistics.read())
+    finally:
+        source.statistics.close()
+    world.finish()
+    (frame,) = world.stored.values()
+    assert frame.load["db"]["main"]["calls"][fingerprint("SELECT count(*) FROM item WHERE id < ?")] == 8
