@@ -192,7 +192,14 @@ def _objects(value: Any, type_: Any) -> Any:
     if isinstance(value, dict) and len(structs) == 1:
         known = {f.encode_name: f.type for f in msgspec.structs.fields(structs[0])}
         return {k: _objects(v, known[k]) if k in known else v for k, v in value.items()}
-    return value
+    of = _listed(type_)
+    return [_objects(v, of) for v in value] if isinstance(value, list) and of is not None else value
+
+
+def _listed(type_: Any) -> Any:
+    """What the elements of a list are to be; None where no list is wanted."""
+    lists = [t for t in (type_, *typing.get_args(type_)) if typing.get_origin(t) is list]
+    return typing.get_args(lists[0])[0] if lists else None
 
 
 def _wrong_fields(value: Any, type_: Any, path: str) -> Iterator[Problem]:
@@ -209,11 +216,10 @@ def _wrong_fields(value: Any, type_: Any, path: str) -> Iterator[Problem]:
     if isinstance(value, dict) and structs:
         yield from _wrong_in_struct(value, structs, path, problem)
         return
-    arguments = typing.get_args(type_)
-    lists = [t for t in (type_, *arguments) if typing.get_origin(t) is list]
-    if isinstance(value, list) and lists:
+    of = _listed(type_)
+    if isinstance(value, list) and of is not None:
         for i, element in enumerate(value):
-            yield from _wrong_fields(element, typing.get_args(lists[0])[0], f"{path}[{i}]")
+            yield from _wrong_fields(element, of, f"{path}[{i}]")
         return
     yield Problem(path, problem)
 

@@ -168,6 +168,10 @@ def test_phps_empty_array_is_an_empty_object() -> None:
     read = read_line(line, RECV)
     assert read.message.sql.n == 0
     assert json.loads(read.body)["response"] == {}
+    line = wire.lines("end.ndjson")[2][:-1] + b',"sql":{"connections":[[],{"driver":"pgsql"}]}}'
+    read = read_line(line, RECV)
+    assert [connection.driver for connection in read.message.sql.connections] == [None, "pgsql"]
+    assert json.loads(read.body)["sql"]["connections"] == [{}, {"driver": "pgsql"}]
 
 
 def test_too_long_a_line_is_refused_as_oversize() -> None:

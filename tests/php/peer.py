@@ -16,6 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bitville_apm import reading
+from bitville_apm.checks import Refused
+
 PHP = Path(__file__).resolve().parents[2] / "bitville_apm" / "php"
 STUB = PHP / "prepend.php"
 LISTENER = PHP / "listener.php"
@@ -38,6 +41,8 @@ class Agent:
 
     `answer` goes out for each end line (None: never). `on_line(connection, record)` may misbehave at will: it may
     close the connection. With `accepting=False` it is an agent that hangs: connections queue, nobody reads.
+
+    Each line has to be one that the real agent takes as it is: else the test fails at its end.
     """
 
     def __init__(
@@ -56,6 +61,8 @@ class Agent:
         """Every byte."""
         self.connections: list[list[dict[str, Any]]] = []
         """The lines of each connection."""
+        self.refused: list[str] = []
+        """What the agent's own reading has against a line."""
         self.torn: list[bytes] = []
         """What was left of a connection that ended within a line."""
         self.closed = 0
@@ -77,6 +84,7 @@ class Agent:
         self.path.unlink(missing_ok=True)
         for thread in self._threads:
             thread.join(PATIENCE_S)
+        assert not self.refused, self.refused
 
     def _start(self, work: Callable[..., None], *arguments: Any) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
@@ -102,6 +110,7 @@ class Agent:
                     self.received += chunk
                     *lines, pending = (pending + chunk).split(b"\n")
                     for line in lines:
+                        self.refused += refused(line)
                         self._take(connection, mine, json.loads(line))
             except OSError:
                 pass
@@ -142,6 +151,15 @@ class Agent:
         """Wait until that many connections have been read to their end."""
         with self._changed:
             assert self._changed.wait_for(lambda: self.closed >= connections, PATIENCE_S)
+
+
+def refused(line: bytes) -> list[str]:
+    """What the agent has against a line, and whether it had to mend it: nothing of a good one."""
+    try:
+        read = reading.read_line(line, 0)
+    except Refused as why:
+        return [f"{why}: {line[:2000]!r}"]
+    return [] if read.body is line else [f"mended: {line[:2000]!r}"]
 
 
 def reset(connection: socket.socket) -> None:
@@ -207,13 +225,17 @@ class Site:
         )
 
     def spooled(self) -> list[dict[str, Any]]:
-        """The whole records of the spool, oldest first."""
-        return [json.loads(path.read_text()) for path in sorted(self.spool.glob("profile_*.json"))]
+        """The whole records of the spool, oldest first. The agent takes each as it is."""
+        found = [json.loads(path.read_text()) for path in sorted(self.spool.glob("profile_*.json"))]
+        assert not [why for one in found for why in refused(json.dumps(one["line"]).encode())]
+        return found
 
     def spooled_short(self) -> list[dict[str, Any]]:
-        """The lines of the spool's files of short records."""
+        """The lines of the spool's files of short records. The agent takes each as it is."""
         files = sorted(self.spool.glob("short_*.ndjson"))
-        return [json.loads(line) for path in files for line in path.read_text().splitlines()]
+        lines = [line for path in files for line in path.read_bytes().splitlines()]
+        assert not [why for line in lines for why in refused(line)]
+        return [json.loads(line) for line in lines]
 
 
 @functools.cache

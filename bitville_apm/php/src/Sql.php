@@ -215,7 +215,10 @@ final class Sql
             $queries[$i]['ms'] = round($query['ms'], 3);
         }
         $out = $this->totals();
-        $out['connections'] = $this->connections;
+        // One of which nothing is known is still an object in JSON.
+        $out['connections'] = array_map(static function (array $facts) {
+            return $facts === [] ? (object) [] : $facts;
+        }, $this->connections);
         $out['queries'] = $queries;
         $out['truncated'] = $this->truncated;
         return $out;

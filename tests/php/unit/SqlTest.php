@@ -61,6 +61,18 @@ final class SqlTest extends TestCase
         self::assertSame([1, 1, 0], [$sql->ofDriver('mysql'), $sql->ofDriver('pgsql'), $sql->ofDriver('sqlite')]);
     }
 
+    /** PHP-06: a connection of which nothing is known is an object in JSON, as all others are. */
+    public function testAConnectionOfWhichNothingIsKnown(): void
+    {
+        foreach ([true, false] as $short) {
+            $sql = self::sql();
+            self::add($sql, 'select 1', $sql->connection([]));
+            self::add($sql, 'select 2', $sql->connection(['driver' => 'mysql']));
+            $told = json_encode($sql->section($short, PHP_INT_MAX)['connections']);
+            self::assertSame('[{},{"driver":"mysql"}]', $told);
+        }
+    }
+
     /** PHP-01: in a short record the statements of one shape on one connection are one. */
     public function testShortSections(): void
     {
