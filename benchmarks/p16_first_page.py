@@ -36,7 +36,7 @@ from bitville_apm.store.sqlite import Main, SqliteStore
 from tests.browser.conftest import CHROMIUM, FLAGS
 from tests.collector.rig import Rig, running
 from tests.store.make import DAY, Pump
-from tests.web.world import kept_spike
+from tests.web.reports import kept_spike
 
 TIMES = 9
 BATCH = 500

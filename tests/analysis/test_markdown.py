@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bitville_apm.analysis.markdown import escaped, line, markdown
 from bitville_apm.analysis.report import Report
 from bitville_apm.analysis.telling import Text, clock, duration, lasted, load, parts, percent, shown
-from tests.web.world import full_report
+from tests.web.reports import full_report
 
 
 def test_every_part_is_told() -> None:

@@ -10,8 +10,8 @@ import msgspec
 
 from bitville_apm.analysis.report import Report
 from bitville_apm.store.interface import Drifts, Spike
-from tests.web.reports import marked
-from tests.web.world import full_report, night, regression
+from tests.web.made import night, regression
+from tests.web.reports import full_report, marked
 
 SLOW = "5b0c6f0e-9a53-4c6e-8c52-0d6c4b1f2a10"
 EVIL = "5b0c6f0e-9a53-4c6e-8c52-0d6c4b1f2aee"

@@ -12,7 +12,7 @@ from bitville_apm.cli import main
 from bitville_apm.cli.regressions import regression_lines
 from bitville_apm.store.sqlite import Main
 from tests.collector.rig import Rig, running
-from tests.web.world import NIGHT, night, regression
+from tests.web.made import NIGHT, night, regression
 
 NIGHTS = (
     night("blog", days=3),

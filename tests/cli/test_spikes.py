@@ -22,7 +22,7 @@ from bitville_apm.store.sqlite import Main
 from tests.agent.certificate import certified
 from tests.collector.rig import Rig, free_port, item, running
 from tests.collector.spiking import BUSY, frame
-from tests.web.world import full_report, kept_spike
+from tests.web.reports import full_report, kept_spike
 
 NOW = time.time()
 IDS = ("aaaa1111-0000-4000-8000-000000000000", "aaaa1112-0000-4000-8000-000000000000",

@@ -35,7 +35,8 @@ from bitville_apm.ini import Address, ConfigError
 from bitville_apm.rates import Rates
 from tests.agent.certificate import certified
 from tests.collector.rig import free_port
-from tests.web.world import NOW, full_report, kept_spike
+from tests.web.made import NOW
+from tests.web.reports import full_report, kept_spike
 
 reactor: Any = real_reactor
 

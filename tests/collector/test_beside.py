@@ -27,7 +27,7 @@ from bitville_apm.store.sqlite import SqliteStore
 from tests.collector.spiking import BUSY, QUIET_S, frame, rising
 from tests.store.make import died, end, new_id, postgres
 from tests.store.make import frame as framed
-from tests.web.world import full_report, kept_spike
+from tests.web.reports import full_report, kept_spike
 
 reactor: Any = real_reactor
 ONSET = time.time() // 10 * 10 - 600

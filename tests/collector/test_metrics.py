@@ -7,7 +7,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.collector.rig import running
-from tests.web.test_real import record
+from tests.web.sent import record
 
 
 def test_metrics(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tests.collector.rig import running
 from tests.store.contract import Open
 from tests.store.make import DAY, NOON, Pump, frame
 from tests.store.opened import sqlite_in
-from tests.web.world import top_row
+from tests.web.made import top_row
 
 reactor: Any = real_reactor
 MIDNIGHT = NOON - DAY / 2

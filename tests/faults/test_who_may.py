@@ -14,8 +14,8 @@ from bitville_apm.web.api import Api
 from bitville_apm.web.login import Login
 from bitville_apm.web.pages import Pages
 from tests.collector.rig import Rig, item, running
-from tests.web.test_real import IDS, record
-from tests.web.world import night, regression
+from tests.web.made import night, regression
+from tests.web.sent import IDS, record
 
 SECRET = "x7Qsecret-of-shop"
 ROWS = [SECRET.encode(), IDS[0].encode()]

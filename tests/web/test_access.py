@@ -7,7 +7,8 @@ import re
 import pytest
 
 from bitville_apm import limits
-from tests.web.world import NOW, World, end_record, top_row
+from tests.web.made import NOW, end_record, top_row
+from tests.web.world import World
 
 ID = end_record()["id"]
 API = ("/api/search", f"/api/requests/{ID}", "/api/top?dimension=endpoint", "/api/projects", "/api/hosts")

@@ -13,7 +13,9 @@ from bitville_apm.analysis.markdown import markdown
 from bitville_apm.analysis.report import Report
 from bitville_apm.records import canonical_id
 from bitville_apm.store.interface import TooSlow
-from tests.web.world import NOW, World, end_record, full_report, kept_spike, top_row
+from tests.web.made import NOW, end_record, top_row
+from tests.web.reports import full_report, kept_spike
+from tests.web.world import World
 
 ID = end_record()["id"]
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from bitville_apm import limits
 from bitville_apm.web import flames
-from tests.web.test_pages import HOSTILE, Elements, assert_harmless, shown
-from tests.web.world import World, end_record
+from tests.web.html import HOSTILE, Elements, assert_harmless, shown
+from tests.web.made import end_record
+from tests.web.world import World
 
 ID = end_record()["id"]
 STACKS = "/srv/shop/index.php;Shop\\Listing::show;Shop\\Brand::load 60\n/srv/shop/index.php;Shop\\Listing::show 40\n"

@@ -6,9 +6,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from bitville_apm import limits
 from bitville_apm.web.pages import Pages
-from tests.web.reports import loads
-from tests.web.test_pages import Elements
-from tests.web.world import NOW, World, end_record, kept_spike, top_row
+from tests.web.html import Elements
+from tests.web.made import NOW, end_record, top_row
+from tests.web.reports import kept_spike, loads
+from tests.web.world import World
 
 CLICKS = 2
 """How far from the first page a page may be; what it is for programs is a click further."""

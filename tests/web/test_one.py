@@ -9,7 +9,8 @@ import pytest
 from bitville_apm.web.detail import detail_of
 from bitville_apm.web.fields import connections_of
 from bitville_apm.web.one import parts_of
-from tests.web.world import Memory, end_record
+from tests.web.made import end_record
+from tests.web.memory import Memory
 
 
 @pytest.mark.parametrize(

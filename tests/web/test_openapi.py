@@ -16,8 +16,8 @@ from bitville_apm.web import openapi
 from bitville_apm.web.api import Api
 from tests.collector.rig import Rig, item, running
 from tests.store.make import end_body, new_id, postgres
-from tests.web.test_real import record
-from tests.web.world import night, regression
+from tests.web.made import night, regression
+from tests.web.sent import record
 
 DOCUMENT = json.loads(openapi.document())
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)

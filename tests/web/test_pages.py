@@ -3,54 +3,23 @@
 from __future__ import annotations
 
 import functools
-import re
-from html.parser import HTMLParser
 from typing import Any
-from urllib.parse import quote, urlsplit
 
 import pytest
 from twisted.internet.defer import Deferred, fail
 
-from bitville_apm import limits
 from bitville_apm.store.interface import TooSlow
-from tests.web.world import NOW, Memory, World, end_record, top_row
+from tests.web.html import Elements, shown
+from tests.web.made import NOW, end_record
+from tests.web.memory import Memory
+from tests.web.world import World, shop
 
 ID = end_record()["id"]
-HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}&lt;javascript:alert(3)\u202e\x00"
-
-
-class Elements(HTMLParser):
-    """Every element of a page, with its attributes."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
-
-
-def world() -> World:
-    made = World()
-    made.store.add("shop", end_record())
-    made.store.add("shop", end_record(id="b", ms=80.0, request={"method": "GET", "uri": "/cart"}, profile=None))
-    made.store.tops["endpoint"] = [top_row("GET /list/{}"), top_row("GET /cart", wall_ms=80.0)]
-    made.store.tops["function"] = [top_row("Shop\\Brand::load", p50_ms=None, p95_ms=None, p99_ms=None)]
-    return made
-
-
-def shown(text: str) -> str:
-    """A page as it is read."""
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", text)).replace("\u202f", " ")
 
 
 def test_the_slowest_request_is_on_top() -> None:
     """QUERY-01: the first page has the slowest request first, with its times, and leads to it."""
-    w = world()
+    w = shop()
     page = w.ask("/", session=w.session())
     body = page.text[page.text.index("</thead>", page.text.index("Requests found")) :]
     assert body.index("2.31") < body.index("80.0")
@@ -63,19 +32,9 @@ def test_the_slowest_request_is_on_top() -> None:
     assert "40.0 MB" in text
 
 
-def test_php_outside_of_requests_has_words() -> None:
-    """QUERY-01: what PHP ran in no request is an endpoint that nobody can search for; it is said in words."""
-    w = World()
-    w.store.tops["endpoint"] = [top_row("~php"), top_row("~other")]
-    page = w.ask("/top?dimension=endpoint", session=w.session()).text
-    assert "PHP outside of requests" in page
-    assert "all others together" in page
-    assert "endpoint=~php" not in page.replace("%7E", "~")
-
-
 def test_where_the_time_went() -> None:
     """QUERY-01: above the requests stand the endpoints that took the most time; each leads to its requests."""
-    w = world()
+    w = shop()
     page = w.ask("/", session=w.session()).text
     assert page.index("Where the time went") < page.index("Requests found")
     assert 'href="/?endpoint=GET+%2Flist%2F%7B%7D"' in page
@@ -84,7 +43,7 @@ def test_where_the_time_went() -> None:
 
 def test_one_request_names_its_slow_function_and_statement() -> None:
     """PHP-03, PHP-06: a request's page has its functions by self time, its statements, and marks a repeated one."""
-    w = world()
+    w = shop()
     page = w.ask(f"/requests/{ID}", session=w.session()).text
     text = shown(page)
     assert text.index("Shop\\Brand::load") < text.index("Shop\\Listing::show")
@@ -119,109 +78,15 @@ def test_noise_is_left_out_and_counted() -> None:
     assert len(w.ask(f"/api/requests/{ID}", session=w.session()).json()["functions"]) == 301
 
 
-def test_tops() -> None:
-    """QUERY-01: the heaviest functions, with what a profiler cannot know left open rather than zero."""
-    w = world()
-    text = shown(w.ask("/top?dimension=function", session=w.session()).text)
-    assert "Shop\\Brand::load" in text
-    assert "Self time" in text
-    assert "p95" not in text
-    assert "p95" in shown(w.ask("/top?dimension=endpoint", session=w.session()).text)
-    assert "whole hours" in shown(w.ask("/top?dimension=function&last=24h", session=w.session()).text)
-
-
-@pytest.mark.parametrize("dimension", limits.DIMENSION_CAPS)
-def test_every_dimension_has_a_page(dimension: str) -> None:
-    """QUERY-01: each dimension of wire.md 6 can be looked at, empty or not, whatever its values are called."""
-    w = World()
-    assert "Nothing was counted" in w.ask(f"/top?dimension={dimension}", session=w.session()).text
-    w.store.tops[dimension] = [top_row(HOSTILE), top_row("~other")]
-    page = w.ask(f"/top?dimension={dimension}", session=w.session())
-    assert page.status == 200
-    assert_harmless(page.text)
-
-
 def test_an_empty_installation_says_what_to_do() -> None:
     """CFG-02: before the first record the page says how to send one; a search without matches says that instead."""
     w = World()
     assert "bitville php install" in w.ask("/", session=w.session()).text
-    found = world()
+    found = shop()
     found.store.kept.clear()
     text = found.ask("/?url=nothing", session=found.session()).text
     assert "No request matches" in text
     assert "bitville php install" not in text
-
-
-def hostile_records() -> list[dict[str, Any]]:
-    hostile = {HOSTILE: HOSTILE, "list": [{HOSTILE: [HOSTILE]}]}
-    return [
-        end_record(
-            id=HOSTILE + str(i),
-            request={
-                "method": HOSTILE, "uri": HOSTILE, "route": route, "query": hostile, "headers": hostile,
-                "post": hostile, "files": hostile,
-            },
-            response={"status": 500, "headers": hostile},
-            sql={
-                "n": 1, "ms": 5.0, "queries": [{"sql": f'SELECT "{HOSTILE}" -- {HOSTILE}', "ms": 5.0, "c": 0}],
-                "connections": [{"driver": "pgsql", "host": HOSTILE, "database": HOSTILE, "user": HOSTILE}],
-            },
-            calls=[{"kind": "http", "target": HOSTILE, "ms": 1.0}],
-            profile=profile, fatal={"type": HOSTILE, "message": HOSTILE, "file": HOSTILE, "line": 1},
-            context=hostile, release=HOSTILE, client=HOSTILE, agent=HOSTILE, server={"hostname": HOSTILE},
-            trace=hostile, host=HOSTILE,
-        )
-        for i, (route, profile) in enumerate(
-            [
-                (HOSTILE, {"kind": "xhprof", "edges": {HOSTILE: {"ct": 1, "wt": 9000}}}),
-                (None, {"kind": "excimer", "period_us": 10_000, "stacks": f"{HOSTILE};{HOSTILE} 12\n"}),
-            ]
-        )
-    ]  # fmt: skip
-
-
-def assert_harmless(text: str) -> None:
-    """No element, attribute or address in a page that its templates do not have."""
-    page = Elements(text)
-    scripts = [s.get("src") or "" for s in page.all("script")]
-    assert len(scripts) in (1, 3)  # ours, and on pages with charts uPlot and what calls it
-    assert all(src.startswith("/static/") for src in scripts)
-    assert all((i.get("src") or "").startswith("/static/") for i in page.all("img"))
-    for tag, attributes in page.found:
-        assert re.fullmatch(r"[a-z][a-z0-9]*", tag), tag
-        assert not {"style", "srcdoc", "onerror"} & set(attributes)
-        assert all(re.fullmatch(r"[a-z-]+", name) and not name.startswith("on") for name in attributes), attributes
-        for name in ("href", "action", "src"):
-            address = urlsplit(attributes.get(name) or "")
-            assert (address.scheme, address.netloc) == ("", ""), attributes
-    assert "<script>alert" not in text
-    assert "\x00" not in text
-    assert "\u202e" not in text
-
-
-def test_hostile_text_in_every_field() -> None:
-    """PHP-09 and design 7: whatever text a record holds anywhere, a page shows it as text and as nothing else."""
-    w = World()
-    for record in hostile_records():
-        w.store.add(HOSTILE, record)
-        w.store.add("second" + HOSTILE, {**record, "id": record["id"] + "2"})
-    session = w.session("<b>eve</b>" + HOSTILE)
-    pages = ["/", *(f"/requests/{kept.found.id}" for kept in w.store.kept)]
-    for path in pages:
-        page = w.ask(path, session=session)
-        assert page.status == 200, path
-        assert "alert(1)" in page.text
-        assert_harmless(page.text)
-
-
-@pytest.mark.parametrize("name", ["url", "endpoint", "release", "host", "project", "correlation_id", "after"])
-def test_hostile_text_in_every_parameter(name: str) -> None:
-    """Design 7: what an address holds is shown as text, on a page of results or of an error."""
-    w = world()
-    assert_harmless(w.ask(f"/?{name}={quote(HOSTILE)}", session=w.session()).text)
-    assert_harmless(w.ask(f"/?{quote(HOSTILE)}=1", session=w.session()).text)
-    assert_harmless(w.ask(f"/{quote(HOSTILE)}", session=w.session()).text)
-    assert_harmless(w.ask(f"/login/{quote(HOSTILE, safe='')}").text)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +101,7 @@ def test_hostile_text_in_every_parameter(name: str) -> None:
 )  # fmt: skip
 def test_errors_are_pages(path: str, status: int, said: str) -> None:
     """LIST-04, QUERY-02: a wrong parameter or address is a page that names it, with its status."""
-    w = world()
+    w = shop()
     page = w.ask(path, session=w.session())
     assert page.status == status
     assert said in shown(page.text)
@@ -245,7 +110,7 @@ def test_errors_are_pages(path: str, status: int, said: str) -> None:
 
 def test_pages_for_programs() -> None:
     """QUERY-01: every page is also JSON, with the same data, and says where."""
-    w = world()
+    w = shop()
     session = w.session()
     for path in ("/", "/?sort=time&url=a", "/top?dimension=function", f"/requests/{ID}"):
         page = Elements(w.ask(path, session=session).text)
@@ -287,53 +152,11 @@ def test_static_files_may_be_kept_for_ever() -> None:
 
 def test_links_keep_project_and_range() -> None:
     """QUERY-01: project and range travel with every link of the navigation."""
-    w = world()
+    w = shop()
     w.store.add("blog", end_record(id="b"))
     page = w.ask("/?project=shop&last=6h", session=w.session()).text
     assert 'href="/top?project=shop&amp;last=6h&amp;dimension=function"' in page
     assert 'href="/?project=blog&amp;last=6h"' in page
-
-
-@pytest.mark.parametrize("dimension", ["endpoint", "function"])
-def test_what_rows_are_ranked_by_comes_first(dimension: str) -> None:
-    """QUERY-01: where anything has a load, that is the first number and the bar; else wall time is."""
-    w = World()
-    w.store.tops[dimension] = [
-        top_row("waits little", running_s=3.0, blocked_s=1.0, wall_ms=5000.0),
-        top_row("waits long", running_s=1.0, wall_ms=90_000.0),
-    ]
-    loaded = w.ask(f"/top?dimension={dimension}", session=w.session()).text
-    assert re.findall(r"<th[^>]*>([A-Z][^<]*)<", loaded)[1] == "Load"
-    assert re.findall(r'<td class="num strong">([^<]+)<', loaded) == ["4.00\u202fs", "1.00\u202fs"]
-    w.store.tops[dimension] = [top_row("waits long", running_s=0.0, wall_ms=90_000.0)]
-    waited = w.ask(f"/top?dimension={dimension}", session=w.session()).text
-    assert ">Load<" not in waited
-    assert re.findall(r'<td class="num strong">([^<]+)<', waited) == ["1\u202fm 30\u202fs"]
-
-
-@pytest.mark.parametrize(
-    ("dimension", "columns"),
-    [
-        ("process", ["Process", "Load", "CPU", "Waited for a CPU", "Blocked"]),
-        ("wait", ["Database wait", "Session time", "Running", "Disk", "Waiting"]),
-        ("blocker", ["Blocker", "Held up"]),
-        ("external", ["External call", "Load", "Total time", "Calls", "Requests", "Mean", "Max", "CPU", "Errors"]),
-    ],
-)
-def test_columns_that_a_dimension_has(dimension: str, columns: list[str]) -> None:
-    """QUERY-01: what only looks know (processes, database waits, blockers) has no columns of requests; what waits the
-    longest comes first, though it is no load.
-    """
-    w = World()
-    w.store.tops[dimension] = [
-        top_row("short", cpu_ms=910.0, queue_ms=0.0, waiting_s=0.0),
-        top_row("long", cpu_ms=910.0, queue_ms=0.0, waiting_s=9.0),
-    ]
-    page = w.ask(f"/top?dimension={dimension}", session=w.session()).text
-    assert re.findall(r"<th[^>]*>([^<]+)<", page) == columns
-    waited = dimension in ("wait", "blocker")
-    assert (page.index(">long<") < page.index(">short<")) == waited
-    assert ("9.91" in page) == waited
 
 
 class Waiting(Memory):
@@ -364,7 +187,7 @@ def test_the_first_page_asks_for_all_at_once() -> None:
 
 def test_one_answer_of_several_fails() -> None:
     """QUERY-02: whichever question takes too long, the page says so, and nothing of the others' is left over."""
-    w = world()
+    w = shop()
     for name in ("search", "spikes", "load"):
         right = getattr(w.store, name)
         setattr(w.store, name, lambda *given, **named: fail(TooSlow()))

@@ -11,8 +11,9 @@ import pytest
 from bitville_apm import limits
 from bitville_apm.analysis.baseline import Regression
 from bitville_apm.web import words
-from tests.web.test_pages import HOSTILE, Elements, assert_harmless, shown
-from tests.web.world import NIGHT, World, end_record, night, regression
+from tests.web.html import HOSTILE, Elements, assert_harmless, shown
+from tests.web.made import NIGHT, end_record, night, regression
+from tests.web.world import World
 
 DAY = 86_400.0
 SQL = "SELECT * FROM brand WHERE id = ?"

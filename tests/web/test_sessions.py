@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.web.test_pages import HOSTILE, Elements, assert_harmless, shown
-from tests.web.world import World, end_record
+from tests.web.html import HOSTILE, Elements, assert_harmless, shown
+from tests.web.made import end_record
+from tests.web.world import World
 
 ID = end_record()["id"]
 OTHER = "22222222-2222-4222-8222-222222222222"

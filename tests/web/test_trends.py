@@ -9,9 +9,10 @@ import pytest
 
 from bitville_apm import limits
 from bitville_apm.store.interface import Point
+from tests.web.html import HOSTILE, Elements, assert_harmless, shown
+from tests.web.made import NOW, top_row
 from tests.web.reports import loads
-from tests.web.test_pages import HOSTILE, Elements, assert_harmless, shown
-from tests.web.world import NOW, World, top_row
+from tests.web.world import World
 
 MINUTE = NOW // 60 * 60
 
