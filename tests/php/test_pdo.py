@@ -195,6 +195,21 @@ def test_stacks_have_a_budget_of_their_own(site: Site) -> None:
         assert "sampled_down" not in agent.one("end")
 
 
+def test_quick_statements_have_no_stack_at_first(site: Site) -> None:
+    """PHP-06: most requests are never kept whole, so stacks begin after a fifth of the threshold, but for slower ones."""
+    code = """
+    $d = new BitvilleApm\\Pdo('sqlite::memory:');
+    $d->sqliteCreateFunction('nap', function ($ms) { usleep($ms * 1000); return 1; });
+    $d->query('select 1'); $d->query('select nap(30)'); usleep(90000); $d->query('select 2'); usleep(400000);
+    """
+    site.configure()
+    with site.agent() as agent:
+        site.run(code)
+        end = agent.one("end")
+    assert ["stack" in query for query in end["sql"]["queries"]] == [False, True, True]
+    assert end["sampled_down"] == ["sql_stack"]
+
+
 def test_short_records_add_up_by_shape(site: Site) -> None:
     """PHP-01: in a short record the statements of one shape are one entry."""
     sql = sql_of(site, "for ($i = 0; $i < 20; $i++) $d->query('select ' . $i);", profiling_threshold_ms=60_000)

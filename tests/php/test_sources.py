@@ -145,6 +145,9 @@ class wpdb {
             $data = apply_filters('log_query_custom_data', [], $query, microtime(true) - $start, $callers, $start);
             $this->queries[] = [$query, 0.1, $callers, $start, $data];
         }
+        if (mysqli_error($this->dbh) !== '') {
+            $GLOBALS['EZSQL_ERROR'][] = ['query' => $query, 'error_str' => mysqli_error($this->dbh)];
+        }
         return $result;
     }
 }
@@ -171,6 +174,37 @@ def test_wordpress_without_a_change(site: Site, mysql: str) -> None:
     assert texts(end)[-2:] == ["select ?", "nonsense"]
     assert sql["connections"] == [{"driver": "mysql", "host": "localhost", "database": "shop", "user": "root"}]
     assert sql["queries"][0]["stack"] == ["get", "Page->show", "main"]
+
+
+def test_wordpress_says_late_what_failed(site: Site, mysql: str) -> None:
+    """PHP-06: statements are taken over some fifty at once; each has its own failure and its own time."""
+    code = """
+    for ($i = 0; $i < 153; $i++) $wpdb->query(in_array($i, [0, 49, 50, 51, 101, 152]) ? 'nonsense ' . $i : 'select 1');
+    $wpdb->query('nonsense twice'); $wpdb->query('nonsense twice'); usleep(20000); $wpdb->query('select 2, 3');
+    apply_filters('log_query_custom_data', [], ['no text'], 'no number', null, new stdClass);
+    """
+    _, end = wordpress(site, mysql, "", code)
+    queries = end["sql"]["queries"]
+    assert len(queries) == 156
+    assert [i for i, query in enumerate(queries) if query.get("failed")] == [0, 49, 50, 51, 101, 152, 153, 154]
+    begins = [query["at"] for query in queries]
+    assert begins == sorted(begins)
+    assert 0 < begins[0] < begins[-2] + 20 <= begins[-1] < end["ms"]
+
+
+def test_what_wordpress_asked_between_jobs_is_no_jobs(site: Site, mysql: str) -> None:
+    """PHP-06, PHP-10: a worker's job has its own statements, the last ones too, and nobody else's."""
+    code = "bitville_apm_end(); for ($i = 0; $i < 3; $i++) $wpdb->query('select 1');"
+    code += "foreach (['a', 'b, c'] as $j) { bitville_apm_begin('job'); $wpdb->query('select ' . $j); bitville_apm_end(); }"
+    site.configure(profiling_threshold_ms=0)
+    includes = site.root / "wp-includes"
+    includes.mkdir()
+    (includes / "plugin.php").write_text("<?php " + WORDPRESS)
+    load = f"require 'wp-includes/plugin.php'; $wpdb = new wpdb; {connect(mysql)} $wpdb->dbh = $d;"
+    with site.agent() as agent:
+        site.run(load + "$wpdb->query('select 0');" + code, extensions=MYSQL)
+        ends = agent.all("end", 3)
+    assert [texts(end) for end in ends] == [["select ?"], ["select a"], ["select b, c"]]
 
 
 def test_wordpress_in_a_pool(site: Site, mysql: str, tmp_path: Path) -> None:
@@ -251,6 +285,43 @@ def test_mediawiki_without_a_change(site: Site, postgres: str) -> None:
     out, end = run(site, code, PGSQL)
     assert out.startswith('string(6) "secret"\nbool(false)\n')
     assert "sql" not in end, "only MediaWiki's functions are ours"
+
+
+def test_mediawiki_beside_a_second_connection(site: Site, postgres: str) -> None:
+    """PHP-06: quick statements are taken over some fifty at once, each with its failure, connection and time."""
+    (site.root / "includes").mkdir()
+    (site.root / "includes" / "WebStart.php").touch()
+    (site.root / "database.php").write_text(MEDIAWIKI)
+    code = f"$c = pg_connect('host={postgres} user=postgres dbname=postgres');"
+    code += f"$d = pg_connect('host={postgres} user=postgres dbname=template1'); require 'database.php';"
+    code += """
+    for ($i = 0; $i < 130; $i++) Wikimedia\\Rdbms\\ask($i % 10 ? $c : $d, $i % 50 === 3 ? 'nonsense' : 'select ' . $i);
+    usleep(20000);
+    Wikimedia\\Rdbms\\ask($c, 'select pg_sleep(0.03)');
+    Wikimedia\\Rdbms\\ask($c, 'select 1, 2');
+    """
+    for threshold in (0, 60_000):
+        site.configure(profiling_threshold_ms=threshold)
+        with site.agent() as agent:
+            site.run(code, extensions=PGSQL)
+            sql = agent.one("end")["sql"]
+        assert (sql["n"], sql["failed"]) == (132, 3)
+        assert [connection["database"] for connection in sql["connections"]] == ["template1", "postgres"]
+        if threshold == 0:
+            queries = sql["queries"]
+            assert [i for i, query in enumerate(queries) if query.get("failed")] == [3, 53, 103]
+            assert [query["c"] for query in queries] == [int(i % 10 > 0) for i in range(132)][:130] + [1, 1]
+            assert [query["at"] for query in queries] == sorted(query["at"] for query in queries)
+            assert all("stack" in query for query in queries)
+        else:
+            by = {(query["sql"], query["c"]): (query["n"], query.get("failed", 0)) for query in sql["queries"]}
+            assert by == {
+                ("select ?", 0): (13, 0),
+                ("select ?", 1): (114, 0),
+                ("nonsense", 1): (3, 3),
+                ("select pg_sleep(?)", 1): (1, 0),
+                ("select ?, ?", 1): (1, 0),
+            }
 
 
 # --- Frameworks --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ final class Application
     /** WordPress' hooks: priority, how many of its arguments are wanted, and the function, if not of the same name. */
     const STATEMENTS = [
         'query' => [PHP_INT_MAX, 1],
-        'log_query_custom_data' => [PHP_INT_MAX, 4, 'queried'],
+        'log_query_custom_data' => [PHP_INT_MAX, 5, 'queried'],
     ];
     const ROUTES = [
         'wp' => [PHP_INT_MIN, 1],
@@ -33,6 +33,9 @@ final class Application
         'http_api_debug' => [PHP_INT_MIN, 5],
     ];
 
+    /** WordPress' statements that are not in the request's log yet, as its hook was given them. */
+    private static $queried = [];
+
     /** Statements that mysqlnd had sent for this process before; null where nobody asks. */
     private $before;
 
@@ -41,6 +44,11 @@ final class Application
     {
         if ($config->applicationName && (extension_loaded('pgsql') || extension_loaded('pdo_pgsql'))) {
             self::nameSessions('bitville-' . $id);
+        }
+        // What came between two jobs is nobody's.
+        self::$queried = [];
+        if (!$starting && Client::rest()) {
+            Pgsql::forget();
         }
         $statements = $config->sql && $config->sqlMethod === 'auto';
         $mysqli = $statements && function_exists('mysqli_query');
@@ -91,21 +99,36 @@ final class Application
     {
         Client::quietly(static function () {
             if (Client::request() !== null && Client::rest()) {
-                WordPress::before();
+                WordPressStatements::before();
             }
         });
         return $statement;
     }
 
-    /** WordPress' `log_query_custom_data`, a filter: after each statement. */
-    public static function queried($data, $statement = '', $seconds = 0.0, $callers = '')
+    /** WordPress' `log_query_custom_data`, a filter: after each statement. It only keeps what it is given. */
+    public static function queried($data, $statement = '', $seconds = 0.0, $callers = '', $at = 0.0)
     {
-        Client::quietly(static function () use ($statement, $seconds, $callers) {
-            if (Client::rest()) {
-                WordPress::after((string) $statement, (float) $seconds, (string) $callers);
-            }
-        });
+        self::$queried[] = [$statement, $seconds, $callers, $at];
+        if (count(self::$queried) > Limits::SAVED_QUERIES) {
+            Client::quietly(static function () {
+                // Not the one that has just ended: whether it failed WordPress says after this.
+                $last = array_pop(self::$queried);
+                self::takeOver(Client::sql('wordpress'));
+                self::$queried[] = $last;
+            });
+        }
         return $data;
+    }
+
+    /** What has been kept of statements goes into the request's log, if there is one. */
+    public static function takeOver(?Sql $sql): void
+    {
+        $queried = self::$queried;
+        self::$queried = [];
+        if ($sql !== null && $queried !== []) {
+            WordPressStatements::take($sql, $queried);
+        }
+        Pgsql::takeOver($sql);
     }
 
     /** Any of the hooks above: what a filter is given goes back as it came. */
@@ -121,7 +144,7 @@ final class Application
 
     private static function mediaWiki(string $script): void
     {
-        if (is_file(dirname($script) . '/includes/WebStart.php')) {
+        if (is_file(dirname($script) . '/includes/WebStart.php') && Client::rest()) {
             include self::MEDIAWIKI;
         }
     }

@@ -47,6 +47,12 @@ final class Connection
         }
     }
 
+    /** Notes one execution that ended at $endNs (hrtime), as Sql::keep() does. */
+    public function keep(Sql $sql, string $text, int $endNs, int $ns, bool $failed, ?string $callers = null): void
+    {
+        $sql->keep($text, $endNs, $ns, $failed, $sql->connection($this->facts, $this->key), null, $callers);
+    }
+
     /** Driver, host, port, database and user of a DSN; never its password. */
     public static function facts(string $dsn, ?string $user): array
     {

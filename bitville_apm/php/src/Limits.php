@@ -68,7 +68,11 @@ final class Limits
     /** What is kept of WordPress' own list of those that led to a statement: twenty of them and more. */
     const CALLERS_BYTES = 2048;
     const SLOW_MS = 100;
-    /** WordPress' own list of statements is emptied beyond this, where it is kept for us alone. */
+    /** A statement of this long always has its stack: to look it up is a thousandth of that. */
+    const STACK_MS = 10;
+    /** Quicker ones have it after this share of `profiling_threshold_ms`: most requests never are kept whole. */
+    const STACK_SHARE = 0.2;
+    /** WordPress' statements are taken over when there are so many; its own list, kept for us alone, is emptied then. */
     const SAVED_QUERIES = 50;
     /** Hosts called, listed in one record; all calls are counted. */
     const CALLS = 100;

@@ -149,7 +149,7 @@ final class Request
             return null;
         }
         if ($this->sql === null && Client::rest()) {
-            $this->sql = new Sql($this->config, $this->startNs, $this->budget);
+            $this->sql = new Sql($this->config, $this->startNs, $this->at, $this->budget);
         }
         return $this->sql;
     }
@@ -265,9 +265,11 @@ final class Request
             }
         }
         $limit = Client::lifted();
+        $summary = $this->summary($stoppedNs);
+        Application::takeOver($this->sql);
         $markers = new Markers($this->config);
         $ending = new Ending($this->config, $this->facts, $this->redactor, $this->budget);
-        $end = $ending->line($this->summary($stoppedNs), $this->meter, $this->profiler, $this->sql, $markers);
+        $end = $ending->line($summary, $this->meter, $this->profiler, $this->sql, $markers);
         $handover = new Handover($this->config, $this->transport, $markers);
         // It is needed once more only where the connection has to be opened again.
         $begin = function () {

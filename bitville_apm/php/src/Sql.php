@@ -14,9 +14,13 @@ final class Sql
     private $config;
     private $origin;
 
-    /** hrtime of the request's start, for `at`. */
+    /** hrtime of the request's start, for `at`; and the same as Unix time. */
     private $startNs;
+    private $startedAt;
     private $budget;
+
+    /** hrtime from when on a quick statement is worth a stack. */
+    private $stacksNs;
 
     private $n = 0;
     private $byDriver = [];
@@ -34,11 +38,13 @@ final class Sql
     private $connections = [];
     private $connectionIndex = [];
 
-    public function __construct(Config $config, int $startNs, Budget $budget)
+    public function __construct(Config $config, int $startNs, float $startedAt, Budget $budget)
     {
         $this->config = $config;
         $this->startNs = $startNs;
+        $this->startedAt = $startedAt;
         $this->budget = $budget;
+        $this->stacksNs = $startNs + (int) ($config->thresholdMs * Limits::STACK_SHARE * 1e6);
         $this->origin = new Origin($config->sqlStackFrames);
     }
 
@@ -75,6 +81,40 @@ final class Sql
         ?int $variables,
         $stack = null
     ): void {
+        $this->keep($sql, $endNs, $ns, $failed, $connection, $variables, $stack);
+        $this->spend(hrtime(true) - $endNs);
+    }
+
+    /** Notes our own work on statements. */
+    public function spend(int $ns): void
+    {
+        $this->budget->spend($ns);
+    }
+
+    /** hrtime of a Unix time within the request. */
+    public function hrtimeOf(float $at): int
+    {
+        $since = $at - $this->startedAt;
+        // A clock that jumped since is not this request's time.
+        return $this->startNs + ($since > 0 && $since < 86400 ? (int) ($since * 1e9) : 0);
+    }
+
+    /** hrtime from when on a quick statement has a stack, too. */
+    public function stacksFrom(): int
+    {
+        return $this->config->sqlStack ? $this->stacksNs : PHP_INT_MAX;
+    }
+
+    /** What add() does, of an execution that may have ended some time ago; its cost is the caller's to spend(). */
+    public function keep(
+        string $sql,
+        int $endNs,
+        int $ns,
+        bool $failed,
+        int $connection,
+        ?int $variables = null,
+        $stack = null
+    ): void {
         $slow = $ns >= Limits::SLOW_MS * 1000000;
         $this->n++;
         $driver = isset($this->connections[$connection]['driver']) ? $this->connections[$connection]['driver'] : '';
@@ -93,7 +133,7 @@ final class Sql
                 'c' => $connection,
                 'failed' => (int) $failed,
                 'vars' => $variables,
-                'stack' => $this->config->sqlStack ? $this->framesOf($stack, $slow, $endNs) : null,
+                'stack' => $this->config->sqlStack ? $this->framesOf($stack, $ns, $endNs) : null,
             ];
             if ($this->repeated !== []) {
                 $this->repeated[$connection . ':' . end($this->kept)['sql']] = count($this->kept) - 1;
@@ -101,7 +141,6 @@ final class Sql
         } else {
             $this->repeat($sql, $ns, $failed, $connection);
         }
-        $this->budget->spend(hrtime(true) - $endNs);
     }
 
     /** Counts executions that were seen by their number alone. */
@@ -136,8 +175,11 @@ final class Sql
         $entry['failed'] += (int) $failed;
     }
 
-    /** Of a slow statement always; the budget is for those of all others. */
-    private function framesOf($known, bool $slow, int $now)
+    /**
+     * Of a statement that took its time always; of all others within a budget, and once the request has lasted for so
+     * long that it may well be kept whole: a short record has no stacks.
+     */
+    private function framesOf($known, int $ns, int $endNs)
     {
         if (is_string($known)) {
             // Taken apart when it is sent, which for most requests is never.
@@ -146,7 +188,16 @@ final class Sql
         if ($known !== null) {
             return array_slice($known, 0, $this->config->sqlStackFrames);
         }
-        return $slow || $this->budget->allows('sql_stack', $now, 0.5, Limits::BUDGET_STACK_US) ? $this->origin->frames() : null;
+        if ($ns < Limits::STACK_MS * 1000000) {
+            if ($endNs < $this->stacksNs) {
+                $this->budget->leave('sql_stack');
+                return null;
+            }
+            if (!$this->budget->allows('sql_stack', $endNs, 0.5, Limits::BUDGET_STACK_US)) {
+                return null;
+            }
+        }
+        return $this->origin->frames();
     }
 
     /** The text as kept; the same text is held once however often it runs. */

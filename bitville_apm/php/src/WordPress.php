@@ -2,12 +2,8 @@
 namespace BitvilleApm;
 
 /**
- * What WordPress tells through its hooks (Application hands them over): statements, calls to other hosts, and what it
- * found the request to be.
- *
- * Its statements it tells where SAVEQUERIES is set. That is set at the first statement, when wp-config.php and the
- * plugins that want it have had their turn, and never under WP-CLI. WordPress' own list then is emptied from time to
- * time, unless somebody else wanted it.
+ * What WordPress tells through its hooks (Application hands them over): calls to other hosts, and what it found the
+ * request to be. Its statements are WordPressStatements'.
  */
 final class WordPress
 {
@@ -19,9 +15,6 @@ final class WordPress
         'is_tax' => 'taxonomy', 'is_author' => 'author', 'is_date' => 'date', 'is_post_type_archive' => 'archive',
         'is_home' => 'home', 'is_archive' => 'archive',
     ];
-
-    private static $ours = false;
-    private static $connection;
 
     /** URLs being called and since when, innermost last. */
     private static $calling = [];
@@ -52,53 +45,6 @@ final class WordPress
                     Client::request()->setRoute($route);
                 }
         }
-    }
-
-    /** Before a statement. Where SAVEQUERIES is off by somebody's wish, it is counted only. */
-    public static function before(): void
-    {
-        $sql = Client::sql('wordpress');
-        if ($sql === null) {
-            return;
-        }
-        if (!defined('SAVEQUERIES') && !(defined('WP_CLI') && constant('WP_CLI'))) {
-            define('SAVEQUERIES', true);
-            self::$ours = true;
-        }
-        if (!defined('SAVEQUERIES') || !constant('SAVEQUERIES')) {
-            $sql->count(1);
-        } elseif (function_exists('remove_filter')) {
-            // It has done what it was there for: from here on after() sees all.
-            remove_filter('query', [Application::class, 'query'], PHP_INT_MAX);
-        }
-    }
-
-    /**
-     * After a statement that took $seconds.
-     *
-     * @param string $callers as WordPress has looked them up already, outermost first: `a, B->c, …`
-     */
-    public static function after(string $statement, float $seconds, string $callers): void
-    {
-        $sql = Client::sql('wordpress');
-        if ($sql === null) {
-            return;
-        }
-        $database = isset($GLOBALS['wpdb']) ? $GLOBALS['wpdb'] : null;
-        if (self::$ours && isset($database->queries) && count($database->queries) > Limits::SAVED_QUERIES) {
-            $database->queries = [];
-        }
-        if (self::$connection === null) {
-            self::$connection = new Connection([
-                'driver' => 'mysql',
-                'host' => isset($database->dbhost) ? $database->dbhost : '',
-                'database' => isset($database->dbname) ? $database->dbname : '',
-                'user' => isset($database->dbuser) ? $database->dbuser : '',
-            ]);
-        }
-        $handle = isset($database->dbh) ? $database->dbh : null;
-        $failed = $handle instanceof \mysqli && mysqli_errno($handle) !== 0;
-        self::$connection->took($sql, $statement, (int) ($seconds * 1e9), $failed, null, $callers);
     }
 
     /** After a call to another host; those that began within it and never said how they ended go with it. */

@@ -8,22 +8,16 @@ namespace Wikimedia\Rdbms;
 if (!function_exists('Wikimedia\Rdbms\pg_send_query') && !function_exists('Wikimedia\Rdbms\pg_get_result')) {
     function pg_send_query($connection, $query)
     {
-        \BitvilleApm\Client::quietly(static function () use ($connection, $query) {
-            if (\BitvilleApm\Client::sql('pgsql') !== null) {
-                \BitvilleApm\Pgsql::sending($connection, $query);
-            }
-        });
+        \BitvilleApm\Pgsql::$under = [$connection, $query, \hrtime(true)];
         return \pg_send_query($connection, $query);
     }
 
     function pg_get_result($connection)
     {
         $result = \pg_get_result($connection);
-        // MediaWiki asks for more before each statement: that costs no handler of ours.
-        if (\class_exists('BitvilleApm\Pgsql', false) && \BitvilleApm\Pgsql::waits($connection)) {
-            \BitvilleApm\Client::quietly(static function () use ($connection, $result) {
-                \BitvilleApm\Pgsql::got($connection, $result);
-            });
+        // MediaWiki asks for more before each statement, too.
+        if (\BitvilleApm\Pgsql::$under !== null) {
+            \BitvilleApm\Pgsql::got($connection, $result);
         }
         return $result;
     }

@@ -3,8 +3,8 @@
 return (static function () {
     $classes = [
         'XhprofProfiler', 'Stacks', 'Sql', 'Origin', 'Dialect', 'Statement', 'Connection', 'Record', 'Message', 'Server',
-        'Ending', 'Markers', 'Spool', 'Handover', 'AfterAll', 'WordPress', 'Routes', 'Calls', 'Pgsql', 'Frameworks',
-        'HttpClients',
+        'Ending', 'Markers', 'Spool', 'Handover', 'AfterAll', 'WordPress', 'WordPressStatements', 'Routes', 'Calls',
+        'Pgsql', 'Frameworks', 'HttpClients',
     ];
     foreach ($classes as $class) {
         // Without Statement.php statements are not sent; without any other file nothing works.
