@@ -58,7 +58,7 @@ if (!function_exists('bitville_apm_set_endpoint')) {
         \BitvilleApm\Client::quietly(static function () use ($name) {
             $request = \BitvilleApm\Client::request();
             if ($request !== null && is_scalar($name)) {
-                $request->setRoute((string) $name);
+                $request->endpoint()->setRoute((string) $name);
             }
         });
     }

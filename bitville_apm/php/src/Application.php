@@ -164,7 +164,7 @@ final class Application
         Client::quietly(static function () {
             $request = Client::request();
             if ($request !== null) {
-                $request->lookForRoute(true);
+                $request->endpoint()->lookForRoute(true);
             }
         });
     }

@@ -54,7 +54,7 @@ final class ExcimerProfiler implements Profiler
             Client::quietly(static function () {
                 $request = Client::request();
                 if ($request !== null) {
-                    $request->lookForRoute(true);
+                    $request->endpoint()->lookForRoute(true);
                 }
             });
         });

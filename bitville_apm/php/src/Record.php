@@ -7,14 +7,14 @@ final class Record
     /**
      * The line of an end record, at most 200 KB in the end.
      *
-     * Left out first: all but the heaviest 50 functions; then all but the slowest 100 statements; then the stacks of
-     * those, and what the visitor sent. JSON doubles quotes and backslashes: where that is still too much, most of the
+     * Left out first: all but the heaviest 50 functions; then the stacks of quick statements; then all but the slowest
+     * 100 statements; then the stacks of those, and what the visitor sent. JSON doubles quotes and backslashes: where that is still too much, most of the
      * statements' texts and of the stacks.
      */
     public static function bounded(array $record): string
     {
         $line = Transport::line($record);
-        foreach (['profile', 'statements', 'rest', 'least'] as $part) {
+        foreach (['profile', 'stacks', 'statements', 'rest', 'least'] as $part) {
             if (strlen($line) <= Limits::RECORD_BYTES) {
                 break;
             }
@@ -42,6 +42,11 @@ final class Record
             );
             $record['truncated'] = true;
         }
+        if ($part === 'stacks' && isset($record['sql']['queries'])) {
+            $record['sql']['queries'] = array_map([self::class, 'withoutQuickStack'], $record['sql']['queries']);
+            $left = isset($record['sampled_down']) ? $record['sampled_down'] : [];
+            $record['sampled_down'] = array_values(array_unique(array_merge($left, ['sql_stack'])));
+        }
         if ($part === 'statements' && isset($record['sql']['queries'])) {
             $record['sql']['queries'] = self::slowest($record['sql']['queries']);
             $record['sql']['truncated'] = $record['sql_truncated'] = true;
@@ -57,6 +62,12 @@ final class Record
             $record['truncated'] = true;
         }
         return $record;
+    }
+
+    private static function withoutQuickStack(array $query): array
+    {
+        $times = isset($query['n']) ? $query['n'] : 1;
+        return $query['ms'] / $times < Limits::STACK_MS ? array_diff_key($query, ['stack' => 1]) : $query;
     }
 
     /** The slowest statements, in the order in which they ran. */

@@ -30,9 +30,7 @@ final class Request
     /** The part of it before the application ran. */
     private $beganNs = 0;
 
-    private $method;
-    private $uri;
-    private $route;
+    private $endpoint;
     private $context = [];
 
     /** Null until another host is called. */
@@ -66,11 +64,9 @@ final class Request
         $before = $taken > 0 && $now >= $taken && $now - $taken < 86400 ? $now - $taken : 0.0;
         $this->at = $now - $before;
         $this->startNs = $loadedNs - (int) ($before * 1e9);
-        $this->method = $job === null ? $this->facts->method() : 'CLI';
-        $this->uri = $job === null ? null : $this->redactor->text($job, Limits::ROUTE);
-        $this->route = $job === null ? null : $this->uri;
         $this->budget = new Budget($this->startNs);
         $this->transport = new Transport($config);
+        $this->endpoint = new Endpoint($this->id, $this->transport, $this->redactor, $this->budget, $this->facts, $job);
         $this->begin($loadedNs, $job === null);
     }
 
@@ -125,21 +121,13 @@ final class Request
             'id' => $this->id,
             'at' => round($this->at, 6),
             'pid' => $this->pid,
-            'method' => $this->method,
-            'uri' => $this->uri(),
+            'method' => $this->endpoint->method(),
+            'uri' => $this->endpoint->uri(),
         ];
         $line += $this->facts->who();
         $line['ss'] = $this->meter->start();
         $begin = Transport::line(self::known($line));
-        return $this->route === null ? $begin : $begin . $this->routeLine();
-    }
-
-    private function uri(): string
-    {
-        if ($this->uri === null) {
-            $this->uri = $this->facts->uri();
-        }
-        return $this->uri;
+        return $this->endpoint->route() === null ? $begin : $begin . $this->endpoint->line();
     }
 
     /** Where statements are noted; null when nobody wants them. */
@@ -165,48 +153,10 @@ final class Request
         return !$this->over && (!$this->forks || $this->pid === getmypid());
     }
 
-    /** Names the endpoint, as soon as it is known. */
-    public function setRoute(string $route): void
+    /** What it is called, and where that is said. */
+    public function endpoint(): Endpoint
     {
-        $route = $this->redactor->text($route, Limits::ROUTE);
-        if ($route === '' || $route === $this->route) {
-            return;
-        }
-        $this->route = $route;
-        $this->transport->post($this->routeLine());
-    }
-
-    public function route(): ?string
-    {
-        return $this->route;
-    }
-
-    public function method(): string
-    {
-        return $this->method;
-    }
-
-    /** Asks the framework for its route where nobody has named it yet. @param bool $running in the middle of it */
-    public function lookForRoute(bool $running): void
-    {
-        if ($this->route !== null || !Client::rest()) {
-            return;
-        }
-        $began = hrtime(true);
-        $frames = $running ? debug_backtrace(DEBUG_BACKTRACE_PROVIDE_OBJECT, Limits::STACK_DEPTH) : null;
-        $route = Routes::found($this->method, $frames);
-        if ($route !== null && $running) {
-            $this->setRoute($route);
-        } elseif ($route !== null) {
-            // The end record, which follows at once, has it.
-            $this->route = $this->redactor->text($route, Limits::ROUTE);
-        }
-        $this->budget->spend(hrtime(true) - $began);
-    }
-
-    private function routeLine(): string
-    {
-        return Transport::line(['t' => 'route', 'id' => $this->id, 'route' => $this->route]);
+        return $this->endpoint;
     }
 
     public function addContext(string $key, $value): void
@@ -251,7 +201,7 @@ final class Request
             'current_bytes' => memory_get_usage(),
         ];
         if (!$byHand) {
-            $this->lastRoute();
+            $this->endpoint->settle();
         }
         $uncaptured = $this->application->uncaptured($this->sql);
         if ($uncaptured > 0 && ($sql = $this->sql('mysqli')) !== null) {
@@ -279,17 +229,6 @@ final class Request
         Client::restore($limit);
     }
 
-    /** The name in the end, which for wp-cron is not the last it had. */
-    private function lastRoute(): void
-    {
-        $last = WordPress::atEnd();
-        if ($last !== null) {
-            $this->route = $this->redactor->text($last, Limits::ROUTE);
-        } elseif (!Facts::commandLine()) {
-            $this->lookForRoute(false);
-        }
-    }
-
     /** In a forked child: Excimer's timers are not inherited, and would warn into its output when it ends. */
     private function disown(): void
     {
@@ -307,7 +246,11 @@ final class Request
             'at' => round($this->at, 6),
             // Wall time of the application alone.
             'ms' => max(0.0, ($stoppedNs - $this->startNs - $this->beganNs - $this->budget->spentNs()) / 1e6),
-            'request' => ['method' => $this->method, 'uri' => $this->uri(), 'route' => $this->route],
+            'request' => [
+                'method' => $this->endpoint->method(),
+                'uri' => $this->endpoint->uri(),
+                'route' => $this->endpoint->route(),
+            ],
             'memory' => $this->config->memory ? $this->memory : null,
             'calls' => $this->calls === null ? [] : $this->calls->section(),
             'context' => $this->context === [] ? null : (object) $this->context,

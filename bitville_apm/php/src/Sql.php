@@ -9,8 +9,6 @@ namespace BitvilleApm;
  */
 final class Sql
 {
-    const FAILED_REDACTION = '[SQL REDACTION FAILED]';
-
     private $config;
     private $origin;
 
@@ -235,35 +233,11 @@ final class Sql
         if ($this->n === 0) {
             return null;
         }
-        // By connection and text: its statement; and by connection and statement where it is in $queries.
-        $seen = $place = [];
-        $queries = [];
-        foreach ($this->kept as $entry) {
-            $text = $entry['sql'];
-            $c = $entry['c'];
-            if (!isset($seen[$c][$text])) {
-                if ($budgetNs < 0) {
-                    $this->truncated = true;
-                    $this->budget->leave('sql');
-                    continue;
-                }
-                $began = hrtime(true);
-                $seen[$c][$text] = $this->statement($text, $c);
-                $budgetNs -= Budget::counted(hrtime(true) - $began);
-            }
-            $statement = $seen[$c][$text];
-            if (!$short) {
-                $queries[] = $this->detail($statement, $entry);
-                continue;
-            }
-            if (!isset($place[$c][$statement])) {
-                $place[$c][$statement] = count($queries);
-                $queries[] = ['sql' => $statement, 'ms' => 0.0, 'n' => 0, 'c' => $c];
-            }
-            self::sum($queries[$place[$c][$statement]], $entry);
-        }
-        foreach ($short ? $queries : [] as $i => $query) {
-            $queries[$i]['ms'] = round($query['ms'], 3);
+        $section = new SqlSection($this->connections, $this->config->sqlStackFrames);
+        $queries = $section->queries($this->kept, $short, $budgetNs);
+        if (!$section->whole()) {
+            $this->truncated = true;
+            $this->budget->leave('sql');
         }
         $out = $this->totals();
         // One of which nothing is known is still an object in JSON.
@@ -272,56 +246,6 @@ final class Sql
         }, $this->connections);
         $out['queries'] = $queries;
         $out['truncated'] = $this->truncated;
-        return $out;
-    }
-
-    private function statement(string $sql, int $connection): string
-    {
-        $dialects = ['mysql' => 'mysql', 'pgsql' => 'pg', 'sqlite' => 'sqlite'];
-        $driver = isset($this->connections[$connection]['driver']) ? $this->connections[$connection]['driver'] : '';
-        try {
-            return Statement::normalise($sql, isset($dialects[$driver]) ? $dialects[$driver] : 'unknown');
-        } catch (\Throwable $e) {
-            return self::FAILED_REDACTION;
-        }
-    }
-
-    private static function sum(array &$query, array $entry): void
-    {
-        $query['ms'] += $entry['ms'];
-        $query['n'] += $entry['n'];
-        if ($entry['failed'] > 0) {
-            $query['failed'] = (isset($query['failed']) ? $query['failed'] : 0) + $entry['failed'];
-        }
-    }
-
-    private function detail(string $statement, array $entry): array
-    {
-        $out = [
-            'sql' => $statement,
-            'ms' => round($entry['ms'], 3),
-            'at' => round($entry['at'], 3),
-            'c' => $entry['c'],
-        ];
-        if ($entry['n'] > 1) {
-            $out['n'] = $entry['n'];
-        }
-        if ($entry['failed'] > 0) {
-            $out['failed'] = $entry['failed'];
-        }
-        if ($entry['vars'] !== null) {
-            $out['vars'] = $entry['vars'];
-        }
-        if ($entry['ms'] / $entry['n'] >= Limits::SLOW_MS) {
-            $out['slow'] = true;
-        }
-        $stack = $entry['stack'];
-        if (is_string($stack)) {
-            $stack = array_slice(array_reverse(explode(', ', $stack)), 0, $this->config->sqlStackFrames);
-        }
-        if ($stack !== null && $stack !== []) {
-            $out['stack'] = $stack;
-        }
         return $out;
     }
 }

@@ -42,7 +42,7 @@ final class WordPress
             default:
                 $route = self::route($hook, $given);
                 if ($route !== null) {
-                    Client::request()->setRoute($route);
+                    Client::request()->endpoint()->setRoute($route);
                 }
         }
     }
@@ -74,7 +74,7 @@ final class WordPress
         self::jobEnded();
         self::$job = $hook;
         self::$jobNs = hrtime(true);
-        Client::request()->setRoute('wp-cron ' . $hook);
+        Client::request()->endpoint()->setRoute('wp-cron ' . $hook);
     }
 
     private static function jobEnded(): void
@@ -105,11 +105,11 @@ final class WordPress
                 return self::action();
             case 'rest_dispatch_request':
                 // Only the request itself: others are made within a page, or for what this one embeds.
-                return defined('REST_REQUEST') && Client::request()->route() === null && isset($given[2])
-                    ? Client::request()->method() . ' /wp-json' . self::readable((string) $given[2])
+                return defined('REST_REQUEST') && Client::request()->endpoint()->route() === null && isset($given[2])
+                    ? Client::request()->endpoint()->method() . ' /wp-json' . self::readable((string) $given[2])
                     : null;
             default:
-                return Client::request()->route() === null ? 'xmlrpc ' . $given[0] : null;
+                return Client::request()->endpoint()->route() === null ? 'xmlrpc ' . $given[0] : null;
         }
     }
 

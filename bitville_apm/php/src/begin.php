@@ -9,7 +9,7 @@
 return (static function () {
     $classes = [
         'Limits', 'Config', 'Client', 'Redactor', 'UserAgent', 'Facts', 'Meter', 'Budget', 'Profiler',
-        'NoProfiler', 'ExcimerProfiler', 'Transport', 'Application', 'Request',
+        'NoProfiler', 'ExcimerProfiler', 'Transport', 'Endpoint', 'Application', 'Request',
         'PdoStatement', 'Pdo', 'MysqliStatement', 'Mysqli',
     ];
     foreach ($classes as $class) {

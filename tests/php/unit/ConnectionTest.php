@@ -48,7 +48,7 @@ final class ConnectionTest extends TestCase
     /** PHP-06: facts of any kind are taken as texts, bounded, and without those that say nothing. */
     public function testFactsOfAnyKind(): void
     {
-        $sql = new Sql(Config::of([]), hrtime(true), new Budget(hrtime(true)));
+        $sql = new Sql(Config::of([]), hrtime(true), 1e9, new Budget(hrtime(true)));
         $facts = ['driver' => 'pgsql', 'port' => 5432, 'host' => null, 'user' => ['x'], 'a' => ''];
         $facts['database'] = str_repeat('d', 5000);
         (new Connection($facts))->took($sql, 'select 1', 1000, false);

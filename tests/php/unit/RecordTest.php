@@ -89,6 +89,27 @@ final class RecordTest extends TestCase
         self::assertArrayHasKey('main()==>' . Stacks::OTHER, $sent['profile']['edges']);
     }
 
+    /** COMM-09, PHP-06: before a statement goes, the stacks of quick ones do, and that is said. */
+    public function testQuickStacksGoBeforeStatements(): void
+    {
+        $record = self::record(10, 300, 1000);
+        foreach ($record['sql']['queries'] as $i => $query) {
+            $record['sql']['queries'][$i]['stack'] = array_fill(0, 5, str_repeat('s', 60));
+            $record['sql']['queries'][$i]['ms'] = $i % 2 ? 1.0 : 50.0;
+        }
+        // Thirty in half a second are quick ones, too.
+        $record['sql']['queries'][0]['n'] = 30;
+        $record['sampled_down'] = ['profile'];
+        $sent = self::bounded($record);
+        self::assertCount(300, $sent['sql']['queries']);
+        self::assertArrayNotHasKey('sql_truncated', $sent);
+        self::assertSame(['profile', 'sql_stack'], $sent['sampled_down']);
+        $with = array_keys(array_filter($sent['sql']['queries'], static function (array $query): bool {
+            return isset($query['stack']);
+        }));
+        self::assertSame(range(2, 298, 2), $with);
+    }
+
     /** COMM-09: then the statements are cut to the slowest, in the order in which they ran; totals and form stay. */
     public function testThenTheStatements(): void
     {

@@ -19,7 +19,7 @@ final class SqlTest extends TestCase
     private static function sql(array $settings = []): Sql
     {
         $began = hrtime(true) - 3600 * 1000 * self::MS;
-        return new Sql(Config::of($settings), $began, new Budget($began));
+        return new Sql(Config::of($settings), $began, 1e9, new Budget($began));
     }
 
     private static function add(Sql $sql, string $text, int $c = 0, int $ms = 1, bool $failed = false): void
@@ -151,10 +151,30 @@ final class SqlTest extends TestCase
     public function testNoTimeToRead(): void
     {
         $budget = new Budget(hrtime(true));
-        $sql = new Sql(Config::of([]), hrtime(true), $budget);
+        $sql = new Sql(Config::of([]), hrtime(true), 1e9, $budget);
         self::add($sql, 'select 1');
         $section = $sql->section(false, -1);
         self::assertSame([1, [], true], [$section['n'], $section['queries'], $section['truncated']]);
         self::assertSame(['sql'], $budget->left());
+    }
+
+    /** PHP-06: where a Unix time is in the request; a clock that was set since does not move statements out of it. */
+    public function testATimeInTheRequest(): void
+    {
+        $sql = new Sql(Config::of([]), 5000 * self::MS, 1e9, new Budget(0));
+        self::assertSame(5250 * self::MS, $sql->hrtimeOf(1e9 + 0.25));
+        self::assertSame(5000 * self::MS, $sql->hrtimeOf(1e9 - 7.0));
+        self::assertSame(5000 * self::MS, $sql->hrtimeOf(2e9));
+    }
+
+    /** PHP-06, PHP-07: stacks of quick statements begin after a fifth of the threshold; without them, never. */
+    public function testFromWhenOnStacksAre(): void
+    {
+        $from = static function (array $settings): int {
+            return (new Sql(Config::of($settings), 1000 * self::MS, 1e9, new Budget(0)))->stacksFrom();
+        };
+        self::assertSame(1100 * self::MS, $from([]));
+        self::assertSame(1000 * self::MS, $from(['profiling_threshold_ms' => '0']));
+        self::assertSame(PHP_INT_MAX, $from(['sql_stack_trace' => 'off']));
     }
 }
