@@ -7,10 +7,7 @@ from typing import Any
 import msgspec
 
 from bitville_apm.analysis.baseline import Regression
-from bitville_apm.store.interface import (
-    Drifts,
-    TopRow,
-)
+from bitville_apm.store.interface import Drifts, TopRow
 
 NOW = 1_790_000_000.0
 

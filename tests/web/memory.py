@@ -12,9 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from bitville_apm import reading, requests
-from bitville_apm.analysis.report import (
-    Report,
-)
+from bitville_apm.analysis.report import Report
 from bitville_apm.interfaces import IExplainer
 from bitville_apm.store.interface import (
     BadCursor,
