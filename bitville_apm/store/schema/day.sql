@@ -71,24 +71,13 @@ CREATE TABLE frame (
 CREATE INDEX frame_at ON frame (project, at);
 
 -- Minutes, added up: what frames counted, and the records that no frame counts. `minute` is unix time / 60.
--- `executions` is NULL where nobody counted; `histogram` is packed as `rolls.py` says.
 CREATE TABLE roll (
     project    INTEGER NOT NULL,
     dimension  INTEGER NOT NULL,
     minute     INTEGER NOT NULL,
     host       INTEGER NOT NULL,
     value      INTEGER NOT NULL,
-    requests   INTEGER NOT NULL,
-    executions INTEGER,
-    wall_us    INTEGER NOT NULL,
-    cpu_us     INTEGER NOT NULL,
-    queue_us   INTEGER NOT NULL,
-    sql_us     INTEGER NOT NULL,
-    blocked_s  REAL    NOT NULL,
-    waiting_s  REAL    NOT NULL,
-    errors     INTEGER NOT NULL,
-    max_us     INTEGER NOT NULL,
-    histogram  BLOB,
+    -- include columns.sql
     PRIMARY KEY (project, dimension, minute, host, value)
 ) WITHOUT ROWID;
 
@@ -99,17 +88,7 @@ CREATE TABLE hour (
     hour       INTEGER NOT NULL,
     host       INTEGER NOT NULL,
     value      INTEGER NOT NULL,
-    requests   INTEGER NOT NULL,
-    executions INTEGER,
-    wall_us    INTEGER NOT NULL,
-    cpu_us     INTEGER NOT NULL,
-    queue_us   INTEGER NOT NULL,
-    sql_us     INTEGER NOT NULL,
-    blocked_s  REAL    NOT NULL,
-    waiting_s  REAL    NOT NULL,
-    errors     INTEGER NOT NULL,
-    max_us     INTEGER NOT NULL,
-    histogram  BLOB,
+    -- include columns.sql
     PRIMARY KEY (project, dimension, hour, host, value)
 ) WITHOUT ROWID;
 

@@ -70,17 +70,7 @@ CREATE TABLE hour (
     hour       INTEGER NOT NULL,
     host       INTEGER NOT NULL,
     value      INTEGER NOT NULL,
-    requests   INTEGER NOT NULL,
-    executions INTEGER,
-    wall_us    INTEGER NOT NULL,
-    cpu_us     INTEGER NOT NULL,
-    queue_us   INTEGER NOT NULL,
-    sql_us     INTEGER NOT NULL,
-    blocked_s  REAL    NOT NULL,
-    waiting_s  REAL    NOT NULL,
-    errors     INTEGER NOT NULL,
-    max_us     INTEGER NOT NULL,
-    histogram  BLOB,
+    -- include columns.sql
     PRIMARY KEY (day, project, dimension, hour, host, value)
 ) WITHOUT ROWID;
 

@@ -11,6 +11,7 @@ import datetime
 import os
 import re
 import sqlite3
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
@@ -246,14 +247,21 @@ def _version(db: sqlite3.Connection) -> int:
 
 def _statements(name: str) -> list[str]:
     """A schema file, statement by statement: `executescript` would end our transaction."""
-    text = resources.files("bitville_apm.store").joinpath("schema").joinpath(name).read_text("utf-8")
     found, rest = [], ""
-    for line in text.splitlines():
+    for line in _lines(name):
         rest += line + "\n"
         if sqlite3.complete_statement(rest):
             found.append(rest)
             rest = ""
     return found
+
+
+def _lines(name: str) -> Iterator[str]:
+    """A schema file's lines; `-- include NAME` stands for those of another one."""
+    text = resources.files("bitville_apm.store").joinpath("schema").joinpath(name).read_text("utf-8")
+    for line in text.splitlines():
+        _, include, other = line.partition("-- include ")
+        yield from _lines(other) if include else [line]
 
 
 def size_of(path: Path) -> int:
