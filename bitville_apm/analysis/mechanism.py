@@ -149,9 +149,10 @@ class Asking:
 def asking(evidence: Sequence[Evidence], statement: str) -> Asking | None:
     """Who runs a statement that at most one request has finished, as far as looks tell; None where more have.
 
-    What a statement takes is told by PHP when the request ends. Before that it is the request's which alone was in
-    flight through most of the spike, and of the endpoint that most of what came to wait is for. A request has waited
-    for what the statement ran, or a few times less: several processes may work for it.
+    What a statement takes is told by PHP when the request ends. Before that it is of the endpoint that most of what
+    came to wait is for, and the request's which alone was in flight through most of the spike, if that endpoint had not
+    many more of them. A request has waited for what the statement ran, or a few times less: several processes may work
+    for it.
     """
     if sum(one.spike.row("statement", statement).requests for one in evidence) > 1:
         return None
@@ -168,7 +169,10 @@ def asking(evidence: Sequence[Evidence], statement: str) -> Asking | None:
     ]  # fmt: skip
     most, endpoint = max(came, default=(0.0, None))
     mine = most >= max(limits.LONE_REQUEST, limits.MECHANISM_DOMINANT * sum(max(0.0, rise) for rise, _ in came))
-    return Asking(requests[0] if len(requests) == 1 else None, endpoint if mine else None)
+    lone = requests[0] if len(requests) == 1 else None
+    if lone is not None and mine and limits.LONE_REQUEST * most > _flown(evidence, lone):
+        lone = None  # the one that came first of many
+    return Asking(lone, endpoint if mine else None)
 
 
 def as_called(evidence: Sequence[Evidence], scored: Scored, endpoint: str) -> dict[str, Factor]:
@@ -236,6 +240,11 @@ def _unended(evidence: Evidence) -> float:
     counts = [n for _, n in evidence.spike.seconds["in_flight"]]
     still = max(counts[-limits.STILL_S :])
     return sum(min(n, still) for n in counts)
+
+
+def _flown(evidence: Sequence[Evidence], request: str) -> float:
+    return sum(host.mean(one.spike.row("request", request).flight or [0.0], one.spike.lengths or [1.0])
+               for one in evidence if request in one.spike.rows.get("request", {}))  # fmt: skip
 
 
 def _lived(spike: Stretch) -> float:

@@ -382,7 +382,7 @@ def test_n_plus_one() -> None:
     assert report.causes[0].factors["q"].after > 100 * report.causes[0].factors["q"].before
 
 
-def running_lists(calls: float | None, sessions: float = 8.0) -> tuple[list[Frame], list[Frame]]:
+def running_lists(calls: float | None, sessions: float = 5.0) -> tuple[list[Frame], list[Frame]]:
     """Requests of GET /list that all still wait for a statement; its server says how often it ran in ten seconds.
 
     Before, each request ran it once.
@@ -403,6 +403,7 @@ def running_lists(calls: float | None, sessions: float = 8.0) -> tuple[list[Fram
     )  # fmt: skip
     now = {
         "endpoint": SHOP | {"GET /list": {"waiting_s": 10 * sessions}},
+        "request": {ID: {"waiting_s": 9.9}},
         "statement": {select: {"cpu_us": 10 * sessions * 1e6}},
         "process": {"postgres": {"cpu_us": 3e7}},
     }
@@ -412,7 +413,7 @@ def running_lists(calls: float | None, sessions: float = 8.0) -> tuple[list[Fram
 def test_n_plus_one_while_all_its_requests_run() -> None:
     """Nobody has told how often it asked, for no request has ended: the database knows how often it ran.
 
-    Where it does not tell, there is no label.
+    Where it does not tell, there is no label. The request that came first, and was there longest, is one of many.
     """
     usual, spike = running_lists(calls=400)
     report = explained(spike, usual)
