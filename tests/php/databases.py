@@ -40,7 +40,7 @@ def mysql() -> Iterator[str]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            await_file(path, server)
+            await_start(lambda: os.path.exists(path), server)
             yield path
         finally:
             server.kill()
@@ -68,7 +68,9 @@ def postgres() -> Iterator[str]:
                 [*other, str(binaries[-1].with_name("postgres")), *options], cwd="/", stderr=log, stdout=log
             )
         try:
-            await_file(f"{root}/.s.PGSQL.5432", server)
+            # It has its socket for a moment before it takes anybody.
+            asked = [binaries[-1].with_name("pg_isready"), "-q", "-h", root]
+            await_start(lambda: subprocess.run(asked, check=False).returncode == 0, server)
             yield root
         finally:
             # The fast shutdown, because a pool may still hold a session; runuser would keep this signal to itself.
@@ -77,10 +79,10 @@ def postgres() -> Iterator[str]:
             server.wait(3 * PATIENCE_S)
 
 
-def await_file(path: str, server: subprocess.Popen[bytes]) -> None:
-    """Wait until a server has its socket."""
+def await_start(takes: Callable[[], bool], server: subprocess.Popen[bytes]) -> None:
+    """Wait until a server takes connections."""
     deadline = time.monotonic() + 3 * PATIENCE_S
-    while not os.path.exists(path):
+    while not takes():
         assert server.poll() is None, f"{server.args!r} did not start"
         assert time.monotonic() < deadline, f"{server.args!r} does not listen"
         time.sleep(0.05)

@@ -327,6 +327,25 @@ def test_mediawiki_beside_a_second_connection(site: Site, postgres: str) -> None
             }
 
 
+def test_large_statements_of_mediawiki_are_not_held(site: Site, postgres: str) -> None:
+    """PHP-13: of statements that wait to be taken over only what the log keeps is in memory."""
+    (site.root / "includes").mkdir()
+    (site.root / "includes" / "WebStart.php").touch()
+    (site.root / "database.php").write_text(MEDIAWIKI)
+    code = f"$c = pg_connect('host={postgres} user=postgres dbname=postgres'); require 'database.php';"
+    code += """
+    for ($i = 0; $i < 45; $i++) {
+        echo Wikimedia\\Rdbms\\ask($c, "select length('" . str_repeat(chr(97 + $i % 26), 120000) . "')"), ' ';
+    }
+    """
+    site.configure(profiling_threshold_ms=3_600_000)
+    with site.agent() as agent:
+        assert site.run(code, extensions=PGSQL).stdout == b"120000 " * 45
+        end = agent.one("end")
+    assert end["sql"]["n"] == 45
+    assert end["memory"]["peak_bytes"] < 4_000_000
+
+
 def test_what_mediawiki_asked_between_jobs_is_no_jobs(site: Site, postgres: str) -> None:
     """PHP-06, PHP-10: a worker's job has its own statements, the last ones too, and nobody else's."""
     (site.root / "includes").mkdir()

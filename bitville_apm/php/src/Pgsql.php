@@ -31,10 +31,13 @@ final class Pgsql
         if (self::$under[0] !== $connection) {
             return;
         }
-        $ended = [self::$under[1], $now, $now - self::$under[2], false];
+        // No more of it than the log keeps: fifty pages that are being saved may be more than there is memory for.
+        $text = substr((string) self::$under[1], 0, Limits::STATEMENT_BYTES);
+        $ns = $now - self::$under[2];
         self::$under = null;
-        $ended[3] = $result === false || (string) pg_result_error($result) !== '';
-        $early = $now < self::$untilNs && $ended[2] < Limits::STACK_MS * 1000000 && self::isLast($connection);
+        $failed = $result === false || (string) pg_result_error($result) !== '';
+        $ended = [$text, $now, $ns, $failed];
+        $early = $now < self::$untilNs && $ns < Limits::STACK_MS * 1000000 && self::isLast($connection);
         if ($early) {
             self::$ended[] = $ended;
         }
@@ -45,7 +48,7 @@ final class Pgsql
                 if ($sql !== null && !$early) {
                     self::at($connection);
                     self::$untilNs = $sql->stacksFrom();
-                    self::$connection->took($sql, (string) $ended[0], $ended[2], $ended[3]);
+                    self::$connection->took($sql, $ended[0], $ended[2], $ended[3]);
                 }
             });
         }
@@ -61,7 +64,7 @@ final class Pgsql
         }
         $began = hrtime(true);
         foreach ($all as [$text, $endNs, $ns, $failed]) {
-            self::$connection->keep($sql, (string) $text, $endNs, $ns, $failed);
+            self::$connection->keep($sql, $text, $endNs, $ns, $failed);
         }
         $sql->spend(hrtime(true) - $began);
     }
