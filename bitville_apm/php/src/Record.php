@@ -8,8 +8,8 @@ final class Record
      * The line of an end record, at most 200 KB in the end.
      *
      * Left out first: all but the heaviest 50 functions; then the stacks of quick statements; then all but the slowest
-     * 100 statements; then the stacks of those, and what the visitor sent. JSON doubles quotes and backslashes: where that is still too much, most of the
-     * statements' texts and of the stacks.
+     * 100 statements; then the stacks of those, and what the visitor sent. JSON doubles quotes and backslashes: where
+     * that is still too much, most of the statements' texts and of the stacks.
      */
     public static function bounded(array $record): string
     {
