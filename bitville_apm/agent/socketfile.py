@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import grp
 import os
 import socket
 import stat
@@ -17,6 +16,7 @@ from pathlib import Path
 import attrs
 
 from bitville_apm import limits
+from bitville_apm.agent.groups import group_id, is_named
 
 _LONGEST_PATH = 107
 """Of `sun_path`, without the byte that ends it."""
@@ -173,10 +173,8 @@ class SocketFile:
         raise CannotListen(f"{self.path}: another program listens here; stop it or choose another socket")
 
     def _group_id(self) -> int:
-        if not self.group:
-            return -1
         try:
-            return grp.getgrnam(self.group).gr_gid
+            return group_id(self.group)
         except KeyError:
             raise CannotListen(
                 f"{self.path}: this machine has no group {self.group!r}; set group to the one PHP runs under, "
@@ -203,8 +201,9 @@ class SocketFile:
             raise self._not_given() from None
 
     def _not_given(self) -> CannotListen:
+        first = "" if is_named(self.group) else f"give it a name (groupadd -g {self.group} NAME), "
         return CannotListen(
-            f"{self.path}: may not give it to group {self.group!r}; "
+            f"{self.path}: may not give it to group {self.group!r}; {first}"
             f"add this user to the group (usermod -aG {self.group} USER) or set group to one of its own"
         )
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import grp
 import heapq
 import os
 import re
@@ -27,6 +26,7 @@ import attrs
 import msgspec
 
 from bitville_apm import limits
+from bitville_apm.agent.groups import group_id
 
 _WHOLE = re.compile(r"(profile|buffer)_.*\.json\Z")
 _SHORT = re.compile(r"short_.*\.ndjson\Z")
@@ -73,9 +73,11 @@ def prepare(directory: Path, group: str) -> None:
     """Make a spool directory that the pool's processes may write into. Raises `OSError`, `KeyError` (no group)."""
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     if directory.stat().st_uid == os.geteuid():
-        gid = grp.getgrnam(group).gr_gid if group else -1
-        os.chown(directory, -1, gid)
+        os.chown(directory, -1, group_id(group))
         directory.chmod(0o3770)
+    elif not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+        # As a container's engine makes it, where it is started before the agent ever was.
+        raise PermissionError("it belongs to another user, and files in it could not be removed: chown it")
 
 
 def listed(directory: Path, last: Collection[str] = ()) -> Listing:
