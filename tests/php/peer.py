@@ -159,7 +159,9 @@ def refused(line: bytes) -> list[str]:
         read = reading.read_line(line, 0)
     except Refused as why:
         return [f"{why}: {line[:2000]!r}"]
-    return [] if read.body is line else [f"mended: {line[:2000]!r}"]
+    # Large numbers have it written anew, with the same in it.
+    mended = read.body is not line and json.loads(read.body) != json.loads(line)
+    return [f"mended: {line[:2000]!r}"] if mended else []
 
 
 def reset(connection: socket.socket) -> None:
