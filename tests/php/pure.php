@@ -113,7 +113,7 @@ foreach (['full', 'network', 'off'] as $address) {
 
 // An hour old: room for all detail, however slow this PHP is.
 $budget = new Budget(hrtime(true) - 3600000000000);
-$sql = new Sql($config, hrtime(true), $budget);
+$sql = new Sql($config, hrtime(true), 1795231260.5, $budget);
 $here = $sql->connection(Connection::facts('pgsql:host=db1;dbname=shop;password=geheim', 'joe'));
 $there = $sql->connection(Connection::facts('sqlite:/var/a.db', null));
 for ($i = 0; $i < 700; $i++) {
