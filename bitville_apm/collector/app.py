@@ -30,7 +30,8 @@ from bitville_apm.garbage import Garbage
 from bitville_apm.http import HttpProblem, answer_problem
 from bitville_apm.interfaces import IAuth
 from bitville_apm.metrics import METRICS_TYPE, metrics
-from bitville_apm.store.interface import IKeyring, IStore, NoSpace
+from bitville_apm.store.interface import IStore, NoSpace
+from bitville_apm.store.keyring import IKeyring
 
 _log = Logger()
 

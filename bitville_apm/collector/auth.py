@@ -22,7 +22,7 @@ from bitville_apm import limits
 from bitville_apm.collector import passwords
 from bitville_apm.interfaces import Caller, IAuth, TooOften
 from bitville_apm.rates import Rates
-from bitville_apm.store.interface import IKeyring
+from bitville_apm.store.keyring import IKeyring
 
 SCOPES = ("ingest", "read", "admin")
 ROLES = {"viewer": frozenset({"read"}), "admin": frozenset({"read", "admin"})}

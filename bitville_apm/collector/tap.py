@@ -107,8 +107,8 @@ class Collector(service.Service):
                 section.data, clock, self.config.retention.days, self.config.retention.gigabytes
             )
             now = clock.seconds()
-            ensure_local_key(store.main, section.data / "local.key", now)
-            auth = Auth(store, clock, self.config.keys)
+            ensure_local_key(store.keyring.main, section.data / "local.key", now)
+            auth = Auth(store.keyring, clock, self.config.keys)
             agents, rates = Agents(), Rates()
             explainer = Explainer(store, agents, clock)
             self._alerts = alerts = self._alerting(section, clock)
@@ -117,8 +117,8 @@ class Collector(service.Service):
             self._cleanup = cleanup = Cleanup(store, clock, self.config.retention.days)
             self._nightly = nightly = Nightly(store, clock, spread_of(section.data))
             app = App(
-                store, store, auth, ingest, cleanup, self._udp_state, agents, spikes, nightly, alerts, self._garbage,
-                clock, section.data, environment_keys=len(self.config.keys), started=now,
+                store, store.keyring, auth, ingest, cleanup, self._udp_state, agents, spikes, nightly, alerts,
+                self._garbage, clock, section.data, environment_keys=len(self.config.keys), started=now,
             )  # fmt: skip
             peers = Peers(section.allow, section.trusted_proxies)
             gate = Gate(app.resource(resource(store, auth, clock, explainer)), peers, rates, self.reactor)
@@ -134,7 +134,7 @@ class Collector(service.Service):
             for work in (ingest, cleanup, alerts, spikes, nightly):
                 work.start()
             self._collect_garbage(clock)
-            url = ensure_way_in(store.main, section.data / "login.url", base_url, now)
+            url = ensure_way_in(store.keyring.main, section.data / "login.url", base_url, now)
         except (StoreError, CannotStart) as error:
             self._give_up(str(error))
         except CannotListenError as error:

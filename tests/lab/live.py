@@ -30,6 +30,7 @@ import msgspec
 
 from bitville_apm.demo.traffic import Traffic
 from bitville_apm.records import Frame
+from bitville_apm.store.sqlite.asking import Asking
 from bitville_apm.store.sqlite.reader import Reader
 from tests.lab.injections import CLASSES, RATE, WEIGHTS, Injection
 from tests.lab.stack import NoStack, Stack, described, running
@@ -159,7 +160,7 @@ class Lab:
         return window.report()
 
     def _frames(self, start: float, end: float) -> list[Frame]:
-        return [framed.frame for framed in Reader(self.stack.data).frames(None, start, end, None)]
+        return [framed.frame for framed in Reader(Asking(self.stack.data)).frames(None, start, end, None)]
 
     def _spike(self, start: float, end: float) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
         """The product's own spike of that time, and its report."""

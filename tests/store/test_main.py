@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bitville_apm import limits
-from bitville_apm.store.interface import IKeyring
+from bitville_apm.store.keyring import IKeyring
 from bitville_apm.store.sqlite import Main, files
 from tests.store.make import NOON, Pump, drifts, spike
 from tests.store.opened import sqlite_in
@@ -86,17 +86,17 @@ def test_sessions(main: Main) -> None:
 def test_the_keyring_answers_as_main_does(tmp_path: Path) -> None:
     """IKeyring: every method of the interface reaches its namesake in main.db."""
     with sqlite_in(tmp_path, Pump()) as opened:
-        ring, ask = opened.store, opened.pump.ask
+        ring, ask = opened.store.keyring, opened.pump.ask
         assert IKeyring.providedBy(ring)
-        ask(ring.add_key("a", b"1", "shop", "ingest", NOON, None))
+        ring.main.add_key("a", b"1", "shop", "ingest", NOON, None)
+        ring.main.add_user("eve", "viewer", None, NOON)
+        ring.main.add_link(b"l", "eve", NOON + 1)
         assert [key["id"] for key in ask(ring.keys())] == ["a"]
         assert ask(ring.key("a"))["project"] == "shop"
-        assert ask(ring.revoke_key("a", NOON)) is True
-        ask(ring.add_user("eve", "viewer", None, NOON))
         assert ask(ring.user("eve"))["role"] == "viewer"
-        assert [user["name"] for user in ask(ring.users())] == ["eve"]
-        ask(ring.add_link(b"l", "eve", NOON + 1))
         assert ask(ring.take_link(b"l", NOON)) == "eve"
+        ask(ring.saw_user("eve", NOON + 7))
+        assert ask(ring.user("eve"))["seen"] == NOON + 7
         ask(ring.add_session(b"s", "eve", NOON + 1))
         assert ask(ring.session(b"s", NOON))["name"] == "eve"
         ask(ring.drop_session(b"s"))
@@ -132,7 +132,7 @@ def test_a_main_db_of_the_version_before_drifts(tmp_path: Path, monkeypatch: pyt
         ask(store.keep_drifts(drifts("shop")))
         assert ask(store.drifts(None)) == [drifts("shop")]
         assert ask(store.spike(None, "first")) == spike("first", told=2)
-        assert [key["id"] for key in ask(store.keys())] == ["a"]
+        assert [key["id"] for key in ask(store.keyring.keys())] == ["a"]
     assert (tmp_path / "main.db.version-3").exists()
 
 
@@ -146,4 +146,4 @@ def test_keys_of_the_version_before_spikes(tmp_path: Path, monkeypatch: pytest.M
     with sqlite_in(tmp_path, Pump()) as opened:
         opened.pump.ask(opened.store.keep_spike(spike("first")))
         assert opened.pump.ask(opened.store.spike(None, "first")) == spike("first")
-        assert [key["id"] for key in opened.pump.ask(opened.store.keys())] == ["a"]
+        assert [key["id"] for key in opened.pump.ask(opened.store.keyring.keys())] == ["a"]

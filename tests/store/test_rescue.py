@@ -54,11 +54,11 @@ def test_keys_beside_a_damaged_page_are_saved(tmp_path: Path) -> None:
     overwritten(tmp_path / "main.db", page_of(tmp_path / "main.db", "key"))
     for start in range(2):
         with sqlite_in(tmp_path) as opened:
-            keys = opened.pump.ask(opened.store.keys())
+            keys = opened.pump.ask(opened.store.keyring.keys())
             assert KEYS / 2 < len(keys) < KEYS
             assert all(key["hash"] == bytes([int(key["id"][4:]) % 256]) * 200 for key in keys)
-            assert opened.pump.ask(opened.store.user("eve"))["role"] == "admin"
-            assert opened.pump.ask(opened.store.session(b"s", NOON))["name"] == "eve"
+            assert opened.pump.ask(opened.store.keyring.user("eve"))["role"] == "admin"
+            assert opened.pump.ask(opened.store.keyring.session(b"s", NOON))["name"] == "eve"
             (problem,) = opened.store.health()["problems"]
             assert problem.startswith("main.db was damaged and is now damaged-main-1.db: ")
             assert len(opened.search()) == 2, start
@@ -73,8 +73,10 @@ def test_whatever_is_damaged_the_collector_starts(tmp_path: Path, page: int) -> 
     filled(tmp_path)
     overwritten(tmp_path / "main.db", page)
     with sqlite_in(tmp_path) as opened:
-        opened.pump.ask(opened.store.add_key("new", b"1", "shop", "ingest", NOON, None))
-        assert opened.pump.ask(opened.store.key("new"))["project"] == "shop"
+        opened.pump.ask(
+            opened.store.keyring.do(opened.store.keyring.main.add_key, "new", b"1", "shop", "ingest", NOON, None)
+        )
+        assert opened.pump.ask(opened.store.keyring.key("new"))["project"] == "shop"
         assert len(opened.search()) == 2
         opened.pump.ask(opened.store.clean_up())
         assert "damaged-main-1.db" in opened.store.health()["problems"][0]
@@ -93,7 +95,7 @@ def test_a_rescue_that_was_interrupted_is_done_again(tmp_path: Path, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             SqliteStore.open(tmp_path, Pump())
     with sqlite_in(tmp_path) as opened:
-        assert len(opened.pump.ask(opened.store.keys())) > KEYS / 2
+        assert len(opened.pump.ask(opened.store.keyring.keys())) > KEYS / 2
 
 
 def test_a_whole_file_is_left_alone(tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_a_whole_file_is_left_alone(tmp_path: Path) -> None:
         patch.setattr(limits, "MAIN_CHECK_S", 0.0)
         patch.setattr(limits, "READ_STEPS", 1)
         with sqlite_in(tmp_path) as opened:
-            assert len(opened.pump.ask(opened.store.keys())) == KEYS
+            assert len(opened.pump.ask(opened.store.keyring.keys())) == KEYS
     assert not list(tmp_path.glob("damaged-*"))
 
 
@@ -113,5 +115,5 @@ def test_damage_that_comes_later_is_told(tmp_path: Path) -> None:
     with sqlite_in(tmp_path) as opened:
         overwritten(tmp_path / "main.db", page_of(tmp_path / "main.db", "key"))
         with pytest.raises(sqlite3.DatabaseError):
-            opened.pump.ask(opened.store.keys())
+            opened.pump.ask(opened.store.keyring.keys())
         assert "restart the collector" in opened.store.health()["problems"][0]

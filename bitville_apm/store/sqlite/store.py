@@ -12,7 +12,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
@@ -23,7 +22,6 @@ from bitville_apm.store.interface import (
     Cleaned,
     Drifts,
     Framed,
-    IKeyring,
     IStore,
     Load,
     Outcome,
@@ -37,10 +35,12 @@ from bitville_apm.store.interface import (
     TopRow,
 )
 from bitville_apm.store.sqlite import backup, rescue
+from bitville_apm.store.sqlite.asking import Asking
 from bitville_apm.store.sqlite.compressing import Teacher
 from bitville_apm.store.sqlite.days import DayFiles
-from bitville_apm.store.sqlite.files import bring_days_up_to_date, day_of, days_in, is_damage, size_of
+from bitville_apm.store.sqlite.files import bring_days_up_to_date, day_of, days_in, size_of
 from bitville_apm.store.sqlite.keeping import Keeper
+from bitville_apm.store.sqlite.keyring import Keyring
 from bitville_apm.store.sqlite.main import Main
 from bitville_apm.store.sqlite.reader import Reader
 from bitville_apm.store.sqlite.salvage import Salvage, told
@@ -55,22 +55,21 @@ class Reactor(IReactorFromThreads, IReactorTime):
     """What the store needs of a reactor: its clock (wall time), and a way back from threads."""
 
 
-@implementer(IStore, IKeyring)
+@implementer(IStore)
 @attrs.define(eq=False)
 class SqliteStore:
     """The store in one directory. `open` it, and wait for `close` before the process ends."""
 
     directory: Path
     reactor: Reactor
-    main: Main
+    keyring: Keyring
     _writer: Writer
+    _asking: Asking
     _reader: Reader
     _keeper: Keeper
     _salvage: Salvage
     _threads: ThreadPool
-    _main_thread: ThreadPool
     _keeping_thread: ThreadPool
-    _main_damage: str | None = None
 
     @classmethod
     def open(
@@ -83,14 +82,15 @@ class SqliteStore:
         rescue.rescue(directory, day_of(reactor.seconds()))
         main = Main.open(directory)
         bring_days_up_to_date(directory)
-        reader = Reader(directory)
+        asking = Asking(directory)
+        reader = Reader(asking)
         reader.projects(None)  # looks into every day, so that a damaged one is known from the start
         files = DayFiles(directory)
         writer = Writer(files, reactor)
 
         def let_go(first: datetime.date) -> None:
             """Have nobody keep the days before one open."""
-            reader.pool.let_go(first)
+            asking.pool.let_go(first)
             writer.do(lambda files: files.let_go(first))
 
         keeper = Keeper(
@@ -111,13 +111,13 @@ class SqliteStore:
         store = cls(
             directory,
             reactor,
-            main,
+            Keyring(main, reactor),
             writer,
+            asking,
             reader,
             keeper,
             salvage,
             ThreadPool(0, limits.READERS, "bitville-readers"),
-            ThreadPool(0, 1, "bitville-main"),
             ThreadPool(0, 1, "bitville-keeping"),
         )
         doctor = Doctor(directory, lambda damage: writer.do(lambda files: files.set_aside(damage)))
@@ -130,23 +130,23 @@ class SqliteStore:
         files.on_set_aside = lambda: aside(salvage.run)
         files.on_trouble = lambda date: aside(doctor.look, date)
         files.on_untaught = lambda date: aside(teacher.teach, date)
-        reader.on_damage = lambda *seen: aside(doctor.hear, *seen)
+        asking.on_damage = lambda *seen: aside(doctor.hear, *seen)
         writer.start()
-        for pool in (store._threads, store._main_thread, store._keeping_thread):
+        for pool in (store._threads, store.keyring.thread, store._keeping_thread):
             pool.start()
         return store
 
     async def close(self) -> None:
         """Commit what was given, close every file."""
         self._keeper.stopping = self._salvage.stopping = True
-        self._reader.stopping = True
-        self._reader.pool.close()
+        self._asking.stopping = True
+        self._asking.pool.close()
         # Before the writer: what is done aside reads files, and the last to close one puts its log into it.
-        await deferToThreadPool(self.reactor, self._main_thread, self._keeping_thread.stop)
+        await deferToThreadPool(self.reactor, self.keyring.thread, self._keeping_thread.stop)
         await self._writer.stop()
-        for pool in (self._threads, self._main_thread):
+        for pool in (self._threads, self.keyring.thread):
             pool.stop()
-        self.main.close()
+        self.keyring.main.close()
 
     # --- IStore -------------------------------------------------------------------------------------------
 
@@ -202,11 +202,11 @@ class SqliteStore:
 
     def keep_spike(self, spike: Spike) -> Deferred[None]:
         """See `IStore`."""
-        return self._keep(self.main.keep_spike, spike)
+        return self.keyring.do(self.keyring.main.keep_spike, spike)
 
     def told_spike(self, id: str, told: int) -> Deferred[None]:
         """See `IStore`."""
-        return self._keep(self.main.told_spike, id, told)
+        return self.keyring.do(self.keyring.main.told_spike, id, told)
 
     def spikes(
         self, projects: Projects, start: float, end: float, host: str | None, limit: int, signature: str | None = None
@@ -220,7 +220,7 @@ class SqliteStore:
 
     def keep_drifts(self, drifts: Drifts) -> Deferred[None]:
         """See `IStore`."""
-        return self._keep(self.main.keep_drifts, drifts)
+        return self.keyring.do(self.keyring.main.keep_drifts, drifts)
 
     def drifts(self, projects: Projects) -> Deferred[Sequence[Drifts]]:
         """See `IStore`."""
@@ -260,12 +260,12 @@ class SqliteStore:
 
     def health(self) -> Mapping[str, Any]:
         """See `IStore`."""
-        problems = [f"day {date} cannot be read: {why}" for date, why in self._reader.damaged.items()]
+        problems = [f"day {date} cannot be read: {why}" for date, why in self._asking.damaged.items()]
         if self._writer.problem is not None:
             problems.append(f"the last batch was not stored: {self._writer.problem}")
-        if self._main_damage is not None:
+        if self.keyring.damage is not None:
             problems.append(
-                f"main.db is damaged ({self._main_damage}): restart the collector, it saves what can be read"
+                f"main.db is damaged ({self.keyring.damage}): restart the collector, it saves what can be read"
             )
         problems += told(self.directory)
         days: list[dict[str, Any]] = []
@@ -289,68 +289,3 @@ class SqliteStore:
     def _ask(self, question: Callable[..., T], *arguments: object) -> Deferred[T]:
         answer: Deferred[T] = deferToThreadPool(self.reactor, self._threads, question, *arguments)
         return answer
-
-    # --- IKeyring -----------------------------------------------------------------------------------------
-
-    def key(self, id: str) -> Deferred[Mapping[str, Any] | None]:
-        """See `IKeyring`."""
-        return self._keep(self.main.key, id)
-
-    def keys(self) -> Deferred[Sequence[Mapping[str, Any]]]:
-        """See `IKeyring`."""
-        return self._keep(self.main.keys)
-
-    def add_key(
-        self, id: str, hash: bytes, project: str, scopes: str, created: float, expires: float | None
-    ) -> Deferred[None]:
-        """See `IKeyring`."""
-        return self._keep(self.main.add_key, id, hash, project, scopes, created, expires)
-
-    def revoke_key(self, id: str, at: float) -> Deferred[bool]:
-        """See `IKeyring`."""
-        return self._keep(self.main.revoke_key, id, at)
-
-    def user(self, name: str) -> Deferred[Mapping[str, Any] | None]:
-        """See `IKeyring`."""
-        return self._keep(self.main.user, name)
-
-    def users(self) -> Deferred[Sequence[Mapping[str, Any]]]:
-        """See `IKeyring`."""
-        return self._keep(self.main.users)
-
-    def add_user(self, name: str, role: str, projects: str | None, created: float) -> Deferred[None]:
-        """See `IKeyring`."""
-        return self._keep(self.main.add_user, name, role, projects, created)
-
-    def saw_user(self, name: str, now: float) -> Deferred[None]:
-        """See `IKeyring`."""
-        return self._keep(self.main.saw_user, name, now)
-
-    def add_link(self, hash: bytes, user: str, expires: float) -> Deferred[None]:
-        """See `IKeyring`."""
-        return self._keep(self.main.add_link, hash, user, expires)
-
-    def take_link(self, hash: bytes, now: float) -> Deferred[str | None]:
-        """See `IKeyring`."""
-        return self._keep(self.main.take_link, hash, now)
-
-    def add_session(self, hash: bytes, user: str, expires: float) -> Deferred[None]:
-        """See `IKeyring`."""
-        return self._keep(self.main.add_session, hash, user, expires)
-
-    def session(self, hash: bytes, now: float) -> Deferred[Mapping[str, Any] | None]:
-        """See `IKeyring`."""
-        return self._keep(self.main.session, hash, now)
-
-    def drop_session(self, hash: bytes) -> Deferred[None]:
-        """See `IKeyring`."""
-        return self._keep(self.main.drop_session, hash)
-
-    def _keep(self, action: Callable[..., T], *arguments: object) -> Deferred[T]:
-        answer: Deferred[T] = deferToThreadPool(self.reactor, self._main_thread, action, *arguments)
-        return answer.addErrback(self._note_damage)
-
-    def _note_damage(self, failure: Failure) -> Failure:
-        if failure.value is not None and is_damage(failure.value):
-            self._main_damage = str(failure.value)
-        return failure
