@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from bitville_apm import __version__, limits
-from bitville_apm.agent.control import Control, Refused
+from bitville_apm.agent.control import Control
 from bitville_apm.agent.handover import Handover
 from bitville_apm.agent.inherited import Inheritance
-from bitville_apm.agent.lifecycle import Lifecycle, NotRestarted
+from bitville_apm.agent.lifecycle import Lifecycle
 from bitville_apm.agent.listener import PhpSource
-from bitville_apm.agent.live import live
 from bitville_apm.agent.pipeline import Pipeline
 from bitville_apm.agent.report import Report
 from bitville_apm.agent.socketfile import CannotListen, lock
@@ -55,7 +54,6 @@ class AgentService(Service):
     state: Path
     now: Callable[[], float]
     inheritance: Inheritance
-    boottime: Callable[[], float]
     vitals: Vitals = attrs.field(init=False)
     lifecycle: Lifecycle = attrs.field(init=False)
     report: Report = attrs.field(init=False)
@@ -272,41 +270,3 @@ class AgentService(Service):
     def _reload(self) -> None:
         _log.info("SIGHUP received")
         self.lifecycle.begin("new configuration")
-
-    # --- commands of the control socket ---------------------------------------------------------------------
-
-    def commands(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]]:
-        """What `bitville agent` can ask for, by name (`control.Command`)."""
-        return {
-            "status": self._tell_status,
-            "restart": self._ask_restart,
-            "reload": self._ask_reload,
-            "reset-breaker": self._reset_breaker,
-            "live": self._tell_live,
-        }
-
-    async def _tell_status(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        return self.report.told()
-
-    async def _tell_live(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"requests": live(self.php, self.boottime())}
-
-    async def _ask_restart(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        return await self._restart("bitville agent restart")
-
-    async def _ask_reload(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        return await self._restart("new configuration")
-
-    async def _restart(self, why: str) -> Mapping[str, Any]:
-        try:
-            await self.lifecycle.check()
-        except NotRestarted as problem:
-            raise Refused(str(problem)) from None
-        self.reactor.callLater(limits.RESTART_ANSWER_S, self.lifecycle.go, why)
-        return {"pid": os.getpid(), "restarts": self.lifecycle.restarts}
-
-    async def _reset_breaker(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        before = {p.name: p.forward.breaker.state for p in self.pipelines}
-        for pipeline in self.pipelines:
-            await pipeline.forward.reset()
-        return {"before": before, "now": {p.name: p.forward.breaker.state for p in self.pipelines}}

@@ -15,6 +15,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.interfaces import IListeningPort
 
 from bitville_apm import clock, limits
+from bitville_apm.agent.commands import Commands
 from bitville_apm.agent.config import AgentConfig, PhpSection
 from bitville_apm.agent.control import CONTROL, Control
 from bitville_apm.agent.daemon import AgentService
@@ -69,7 +70,6 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         state=settings.agent.state,
         now=time.time,
         inheritance=inherited,
-        boottime=_boottime,
     )
     _complete(service, options, reactor, beat, checker)
     return service
@@ -92,7 +92,8 @@ def _complete(service: AgentService, options: Options, reactor: Any, beat: Worke
         reactor,
         now=time.time,
     )
-    service.control = Control(settings.agent.state / CONTROL, reactor, service.commands())
+    commands = Commands(service.report, service.lifecycle, service.php, service.pipelines, reactor, _boottime)
+    service.control = Control(settings.agent.state / CONTROL, reactor, commands.by_name())
 
 
 def _lifecycle(service: AgentService, options: Options, reactor: Any, checker: Worker) -> Lifecycle:
