@@ -143,8 +143,8 @@ def test_its_spool_is_taken_up(agent: Agent, collector: Collector, tmp_path: Pat
         assert php.wait(60) == 0
     (left,) = agent.spool.glob("profile_*.json")
     assert (left.stat().st_uid, left.stat().st_gid) == (UID, GID)
-    agent.start()
-    wait_until(lambda: len(collector.items) == 1, what="its record")
+    agent.spawn()
+    wait_until(lambda: len(collector.items) == 1, 60, "its record")
     wait_until(lambda: not left.exists(), what="its file to be removed")
 
 
