@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from bitville_apm import endpoints, limits, profile, sqltext, version1
 from bitville_apm.profile import Own, Profile
-from bitville_apm.records import Call, Died, End, Excimer, Line, Sql, Version1
+from bitville_apm.records import Call, Died, End, Excimer, Line, Query, Sql, Version1
 
 _DIALECTS = (("mysql", "mysql"), ("maria", "mysql"), ("pg", "pg"), ("postgres", "pg"), ("sqlite", "sqlite"))
 
@@ -163,14 +163,40 @@ def _waits(sql: Sql | None) -> dict[str, int]:
     """Microseconds that functions waited for their own statements, where these say who sent them.
 
     A frame of a stack is `file:line Class->method`; a profiler of samples says `Class::method`, and counts the
-    wait as that function's own time.
+    wait as that function's own time. Executions without a stack, as quick ones have none early in a request, are taken
+    for their statement's last that has one.
     """
     waits: dict[str, int] = {}
+    senders: dict[str, str] = {}
+    unsaid: dict[str, float] = {}
     for query in sql.queries if sql is not None else ():
-        if isinstance(query.stack, list) and query.stack and isinstance(query.stack[0], str):
-            name = query.stack[0].rpartition(" ")[2].replace("->", "::")
+        frames = frames_of(query.stack)
+        if frames:
+            name = senders[query.sql] = frames[0].rpartition(" ")[2].replace("->", "::")
             waits[name] = waits.get(name, 0) + round(query.ms * 1000)
+        else:
+            unsaid[query.sql] = unsaid.get(query.sql, 0.0) + query.ms
+    for sql_text, ms in unsaid.items():
+        if sql_text in senders:
+            waits[senders[sql_text]] += round(ms * 1000)
     return waits
+
+
+def frames_of(stack: Any) -> tuple[str, ...]:
+    """The frames of a statement's stack, innermost first; none where a client sent something else for it."""
+    return tuple(stack) if isinstance(stack, list) and all(isinstance(frame, str) for frame in stack) else ()
+
+
+def stacks_of(message: Any) -> dict[str, tuple[str, ...]]:
+    """What led to each statement of a record, by fingerprint: the frames of its longest execution that has some."""
+    sql = message.sql if isinstance(message, End) else None
+    longest: dict[str, tuple[float, tuple[str, ...]]] = {}
+    for query in sql.queries if sql is not None else ():
+        frames = frames_of(query.stack)
+        if frames:
+            fingerprint, _ = _named_briefly(query.sql, _spoken(sql, query))
+            longest[fingerprint] = max(longest.get(fingerprint, (-1.0, ())), (query.ms / max(1, query.n), frames))
+    return {fingerprint: frames for fingerprint, (_, frames) in longest.items()}
 
 
 def client_id(line: Line) -> str | None:
@@ -237,12 +263,16 @@ def _of_version1(line: Line, record: Version1, uses: bool) -> Request:
 
 
 def _statements_of(sql: Sql) -> tuple[StatementUse, ...]:
-    drivers = [connection.driver for connection in sql.connections]
     uses: dict[str, list[Any]] = {}
     for query in sql.queries:
-        driver = drivers[query.c] if query.c is not None and 0 <= query.c < len(drivers) else None
-        _use(uses, query.sql, dialect(driver), query.n, query.ms, int(query.failed or 0))
+        _use(uses, query.sql, _spoken(sql, query), query.n, query.ms, int(query.failed or 0))
     return _statements(uses)
+
+
+def _spoken(sql: Sql, query: Query) -> str:
+    """The dialect of the connection that a statement ran on."""
+    known = query.c is not None and 0 <= query.c < len(sql.connections)
+    return dialect(sql.connections[query.c].driver if known and query.c is not None else None)
 
 
 def _externals(calls: Sequence[Call]) -> tuple[External, ...]:
@@ -260,9 +290,13 @@ def _named(sql: str, spoken: str) -> tuple[str, str]:
     return sqltext.fingerprint(statement), statement
 
 
+def _named_briefly(sql: str, spoken: str) -> tuple[str, str]:
+    """The same, without remembering long ones."""
+    return (_named if len(sql) <= limits.STATEMENT_REMEMBERED_CHARACTERS else _named.__wrapped__)(sql, spoken)
+
+
 def _use(uses: dict[str, list[Any]], sql: str, spoken: str, n: int, ms: float, failed: int) -> None:
-    short = len(sql) <= limits.STATEMENT_REMEMBERED_CHARACTERS
-    fingerprint, statement = (_named if short else _named.__wrapped__)(sql, spoken)
+    fingerprint, statement = _named_briefly(sql, spoken)
     use = uses.setdefault(fingerprint, [statement, 0, 0.0, 0.0, 0])
     use[1] += n
     use[2] += ms

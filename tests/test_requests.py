@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from bitville_apm.reading import read_item, read_line
-from bitville_apm.requests import client_id, dialect, network, profile_of, request_of
+from bitville_apm.requests import client_id, dialect, functions_of, network, profile_of, request_of
 from tests import wire
 
 RECV = 1_795_231_262_600
@@ -91,3 +91,21 @@ def test_networks_and_dialects() -> None:
         "unknown",
         "unknown",
     ]
+
+
+def test_functions_own_time_is_without_their_statements() -> None:
+    """PHP-03, PHP-06: a function does not run while its statements do, also where only a later one says who sent it."""
+    queries = [
+        {"sql": "SELECT ?", "ms": 5},
+        {"sql": "SELECT ?", "ms": 20, "n": 2, "stack": ["/a.php:3 Shop->rows", "/a.php:9 main"]},
+        {"sql": "DELETE", "ms": 40},
+        {"sql": "UPDATE", "ms": 8, "stack": []},
+        {"sql": "SELECT ?", "ms": 3, "stack": [7]},
+    ]
+    record = {
+        "t": "end", "v": 2, "id": "727a44a2-c4ac-4e6e-bcd4-2eae9c2dcc90", "at": 1.8e9, "ms": 100.0,
+        "request": {"method": "GET", "uri": "/"}, "sql": {"n": 6, "ms": 76, "queries": queries},
+        "profile": {"kind": "excimer", "period_us": 10000, "stacks": "main;Shop::rows 4\nmain 6"},
+    }  # fmt: skip
+    own = {one.name: (one.us, one.busy_us) for one in functions_of(read_line(json.dumps(record).encode(), 0).message)}
+    assert own == {"main": (60_000, 60_000), "Shop::rows": (40_000, 12_000)}

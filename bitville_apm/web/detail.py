@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import Struct
 
 from bitville_apm.checks import Refused
 from bitville_apm.reading import read_body
-from bitville_apm.requests import External, Request, StatementUse, profile_of, request_of
+from bitville_apm.requests import External, Request, StatementUse, profile_of, request_of, stacks_of
 from bitville_apm.store.interface import Found, Stored
 
 
@@ -24,7 +25,10 @@ class FunctionUse(Struct, frozen=True):
 
 
 class Detail(Struct, frozen=True, kw_only=True):
-    """A record, read. `request` is None for what is no request; `record` is its JSON as plain values."""
+    """A record, read. `request` is None for what is no request; `record` is its JSON as plain values.
+
+    `stacks` has the frames that led to a statement, innermost first, by its fingerprint.
+    """
 
     found: Found
     kind: str
@@ -37,6 +41,7 @@ class Detail(Struct, frozen=True, kw_only=True):
     functions: tuple[FunctionUse, ...] = ()
     profile_ms: float = 0.0
     statements: tuple[StatementUse, ...] = ()
+    stacks: Mapping[str, tuple[str, ...]] = {}
     externals: tuple[External, ...] = ()
 
 
@@ -69,6 +74,7 @@ def detail_of(stored: Stored) -> Detail:
         functions=tuple(sorted(functions, key=lambda f: (-(f.self_ms or 0.0), -(f.inclusive_ms or 0.0), f.name))),
         profile_ms=profile.total_us / 1000 if profile is not None else 0.0,
         statements=request.statements,
+        stacks=stacks_of(line.message),
         externals=request.externals,
     )
 
@@ -93,6 +99,7 @@ def detail_json(detail: Detail) -> dict[str, Any]:
                 "total_ms": use.ms,
                 "max_ms": use.max_ms,
                 "failed": use.failed,
+                "stack": detail.stacks.get(use.fingerprint, ()),
             }
             for use in detail.statements
         ],

@@ -28,10 +28,23 @@ def sections_of(detail: Detail) -> list[tuple[str, Rows]]:
         ("Context", record.get("context", record.get("custom"))),
         ("Server", {**_mapping(record.get("server")), **_mapping(record.get("php"))}),
         ("Trace", record.get("trace")),
-        ("Left out to keep the client cheap", record.get("sampled_down")),
+        ("Left out to keep the client cheap", _left_out(record.get("sampled_down"))),
     ]
     sections = [*((title, rows_of(value)) for title, value in found), ("Record", _record(detail))]
     return [(title, rows) for title, rows in sections if rows]
+
+
+_LEFT_OUT = {
+    "sql_stack": "where quick statements came from",
+    "sql": "the texts of statements",
+    "memory": "all detail, as there was no memory left",
+}
+
+
+def _left_out(said: Any) -> Any:
+    """What a record says it lacks, in words; what is not known as it came."""
+    names = said if isinstance(said, list) else []
+    return [_LEFT_OUT.get(name, name) if isinstance(name, str) else name for name in names]
 
 
 def _record(detail: Detail) -> Rows:

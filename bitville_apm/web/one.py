@@ -82,7 +82,7 @@ def request_body(detail: Detail, flame: Flattenable, seen: Seen) -> Tag:
         flame=panel("Flame graph", "as wide as the time on the stack", flame) if flame else "",
         functions=_functions(detail),
         timeline=timeline_panel(detail),
-        statements=_statements(detail),
+        statements=statements_panel(detail),
         sessions=sessions_panel(found, seen, connections_of(detail)),
         external=_external(detail.externals, found.duration_ms or 0.0),
         sections=[
@@ -206,7 +206,8 @@ def _function(use: FunctionUse, whole: float, heaviest: float, memory: bool) -> 
     return row(number(words.bytes_(use.memory_bytes))) if memory else row
 
 
-def _statements(detail: Detail) -> Flattenable:
+def statements_panel(detail: Detail) -> Flattenable:
+    """Its statements, what they took and where they came from; nothing of a request that died before it told."""
     uses, found = detail.statements, detail.found
     if found.died:
         return ""
@@ -222,7 +223,10 @@ def _statements(detail: Detail) -> Flattenable:
     )
     slowest, most = max(use.max_ms for use in uses), max(use.n for use in uses)
     heaviest, whole = max(use.ms for use in uses), found.duration_ms or 0.0
-    rows = [_statement(use, whole, heaviest, slowest, most) for use in uses[: limits.FUNCTIONS_SHOWN]]
+    rows = [
+        _statement(use, detail.stacks.get(use.fingerprint, ()), whole, heaviest, slowest, most)
+        for use in uses[: limits.FUNCTIONS_SHOWN]
+    ]
     said = f"{words.count(found.sql_count)} executed, {words.count(len(uses))} different"
     if len(rows) < len(uses):
         said += f", the first {len(rows)} shown"
@@ -234,7 +238,9 @@ def _statements(detail: Detail) -> Flattenable:
     return panel("Statements", said, _long_table("Statements", columns, rows))
 
 
-def _statement(use: StatementUse, whole: float, heaviest: float, slowest: float, most: int) -> Tag:
+def _statement(
+    use: StatementUse, frames: Sequence[str], whole: float, heaviest: float, slowest: float, most: int
+) -> Tag:
     marks: list[Flattenable] = []
     if use.n >= limits.STATEMENT_REPEATED:
         hint = "Run once for each row of a list, as it seems; one statement could fetch them together"
@@ -246,7 +252,7 @@ def _statement(use: StatementUse, whole: float, heaviest: float, slowest: float,
     if use.failed:
         marks.append(tags.span(f"failed {use.failed:,}\u00d7", class_="pill bad"))
     return tags.tr(
-        tags.td(folded(use.statement), [[" ", mark] for mark in marks], class_="name"),
+        tags.td(folded(use.statement), [[" ", mark] for mark in marks], _origin(frames), class_="name"),
         tags.td(words.milliseconds(use.ms), class_="num strong"),
         tags.td(bar(use.ms, heaviest, "sql"), class_="bars"),
         number(words.share(use.ms, whole)),
@@ -254,6 +260,17 @@ def _statement(use: StatementUse, whole: float, heaviest: float, slowest: float,
         number(words.milliseconds(use.ms / max(1, use.n))),
         number(words.milliseconds(use.max_ms)),
     )
+
+
+def _origin(frames: Sequence[str]) -> Flattenable:
+    """Where in the application a statement comes from: the place itself, and who called it, folded away."""
+    if not frames:
+        return ""
+    place, *callers = (tags.code(words.cut(frame)) for frame in frames)
+    if not callers:
+        return tags.div("from ", place, class_="aside")
+    called = tags.ol([tags.li(caller) for caller in callers])
+    return tags.details(tags.summary("from ", place), called, class_="aside origin")
 
 
 def _external(calls: Sequence[External], whole: float) -> Flattenable:

@@ -65,7 +65,13 @@ _USUAL = {
 }
 _ROW: _Schema = {"anyOf": [_ref("TopRow"), {"type": "null"}]}
 _STATEMENT = _object(
-    fingerprint=_TEXT, statement={"type": "string"}, count=_INTEGER, total_ms=_NUMBER, max_ms=_NUMBER, failed=_INTEGER
+    fingerprint=_TEXT,
+    statement={"type": "string"},
+    count=_INTEGER,
+    total_ms=_NUMBER,
+    max_ms=_NUMBER,
+    failed=_INTEGER,
+    stack=_list({"type": "string"}),
 )
 _WHOLE: _Schema = {
     "allOf": [

@@ -70,7 +70,10 @@ def timeline_panel(detail: Detail) -> Flattenable:
         Column("Took", number=True),
         Column("What"),
     )
-    rows = [_row(event, whole) for event in shown]
+    texts = [event.text for event in shown]
+    rows = [
+        _row(event, text, text == above, whole) for event, text, above in zip(shown, texts, ["", *texts], strict=False)
+    ]
     return panel("Timeline", said, [_strip(events, whole), table("Timeline", columns, rows, "timeline")])
 
 
@@ -81,14 +84,19 @@ def _strip(events: Sequence[Event], whole: float) -> Tag:
     return tags.div(svg, tags.span("0"), tags.span(words.milliseconds(whole)), class_="whole")
 
 
-def _row(event: Event, whole: float) -> Tag:
+def _row(event: Event, text: str, repeated: bool, whole: float) -> Tag:
+    """A line of the table; what the line above has already is not said once more."""
     bar = Tag("svg")(_rect(event, whole), class_="strip thin")(**{"aria-hidden": "true", "focusable": "false"})
     many = tags.span(f" {event.n:,}\u00d7", class_="pill mark", title="Together; the first began then")
     return tags.tr(
         number(words.milliseconds(event.at)),
         tags.td(bar, class_="strips"),
         tags.td(words.milliseconds(event.ms), class_="num strong"),
-        tags.td(folded(event.text), many if event.n > 1 else "", class_="name"),
+        tags.td(
+            tags.span("the same", class_="faint") if repeated else folded(text),
+            many if event.n > 1 else "",
+            class_="name",
+        ),
     )
 
 

@@ -6,6 +6,9 @@ import re
 from html.parser import HTMLParser
 from urllib.parse import urlsplit
 
+from twisted.internet.defer import ensureDeferred
+from twisted.web.template import flattenString, tags
+
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}&lt;javascript:alert(3)\u202e\x00"
 
 
@@ -22,6 +25,13 @@ class Elements(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.found if name == tag]
+
+
+def html(*content: object) -> str:
+    """What Twisted makes of it."""
+    got: list[bytes] = []
+    ensureDeferred(flattenString(None, tags.div(*content))).addCallback(got.append)
+    return got[0].decode()
 
 
 def shown(text: str) -> str:

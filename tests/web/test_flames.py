@@ -98,6 +98,8 @@ def test_a_requests_timeline() -> None:
     text = shown(panel)
     assert f"the {limits.TIMELINE_SHOWN} longest of 61" in text
     assert "SELECT ? FROM stock WHERE id = ?" in text
+    assert text.count("SELECT ? FROM stock WHERE id = ?") == 1
+    assert text.count("the same") == limits.TIMELINE_SHOWN - 2
     assert "77" not in re.sub(r"[0-9.]+ (ms|s)\b", "", text)
     assert re.search(r"1\.16 s\s+231 ms http stock\.example 3\u00d7", text)
     assert '<rect x="50.00%" width="10.00%" height="100%" class="of-external waits"></rect>' in panel

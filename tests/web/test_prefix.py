@@ -5,17 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import ensureDeferred
-from twisted.web.template import flattenString, tags
+from twisted.web.template import tags
 
 from bitville_apm.web.prefix import prefix_of, prefixed
-
-
-def html(*content: object) -> str:
-    """What Twisted makes of it."""
-    got: list[bytes] = []
-    ensureDeferred(flattenString(None, tags.div(*content))).addCallback(got.append)
-    return got[0].decode()
+from tests.web.html import html
 
 
 def test_addresses() -> None:

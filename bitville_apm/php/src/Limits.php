@@ -67,6 +67,8 @@ final class Limits
     const STACK_NEAR = 15;
     /** What is kept of WordPress' own list of those that led to a statement: twenty of them and more. */
     const CALLERS_BYTES = 2048;
+    /** Connections listed in one record; of statements on further ones the driver is told. */
+    const CONNECTIONS = 100;
     const SLOW_MS = 100;
     /** A statement of this long always has its stack: to look it up is a thousandth of that. */
     const STACK_MS = 10;

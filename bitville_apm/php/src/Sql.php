@@ -54,6 +54,11 @@ final class Sql
     public function connection(array $facts, ?string $key = null): int
     {
         $key = $key === null ? implode("\0", $facts) : $key;
+        if (!isset($this->connectionIndex[$key]) && count($this->connections) >= Limits::CONNECTIONS) {
+            // An application with a database for each of its customers: of further ones only the driver.
+            $facts = array_intersect_key($facts, ['driver' => 1]);
+            $key = implode('', $facts);
+        }
         if (!isset($this->connectionIndex[$key])) {
             $this->connectionIndex[$key] = count($this->connections);
             $this->connections[] = $facts;

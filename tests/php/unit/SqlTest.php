@@ -177,4 +177,24 @@ final class SqlTest extends TestCase
         self::assertSame(1000 * self::MS, $from(['profiling_threshold_ms' => '0']));
         self::assertSame(PHP_INT_MAX, $from(['sql_stack_trace' => 'off']));
     }
+
+    /** PHP-06: a record lists so many connections; of statements on further ones it has the driver. */
+    public function testManyConnections(): void
+    {
+        $sql = self::sql();
+        for ($i = 0; $i < Limits::CONNECTIONS + 20; $i++) {
+            $facts = ['driver' => $i % 2 ? 'pgsql' : 'mysql', 'database' => "customer$i"];
+            self::add($sql, 'select 1', $sql->connection($facts));
+            self::add($sql, 'select 1', $sql->connection($facts));
+        }
+        $section = $sql->section(false, PHP_INT_MAX);
+        self::assertSame(2 * (Limits::CONNECTIONS + 20), $section['n']);
+        self::assertSame(
+            [['driver' => 'mysql'], ['driver' => 'pgsql']],
+            array_slice($section['connections'], Limits::CONNECTIONS)
+        );
+        self::assertSame(['driver' => 'mysql', 'database' => 'customer0'], $section['connections'][0]);
+        $last = array_column($section['queries'], 'c');
+        self::assertSame([Limits::CONNECTIONS, Limits::CONNECTIONS, Limits::CONNECTIONS + 1], array_slice($last, 200, 3));
+    }
 }
