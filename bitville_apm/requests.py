@@ -189,9 +189,10 @@ def frames_of(stack: Any) -> tuple[str, ...]:
 
 def stacks_of(message: Any) -> dict[str, tuple[str, ...]]:
     """What led to each statement of a record, by fingerprint: the frames of its longest execution that has some."""
-    sql = message.sql if isinstance(message, End) else None
-    longest: dict[str, tuple[float, tuple[str, ...]]] = {}
-    for query in sql.queries if sql is not None else ():
+    if not isinstance(message, End) or message.sql is None:
+        return {}
+    sql, longest = message.sql, dict[str, tuple[float, tuple[str, ...]]]()
+    for query in sql.queries:
         frames = frames_of(query.stack)
         if frames:
             fingerprint, _ = _named_briefly(query.sql, _spoken(sql, query))
