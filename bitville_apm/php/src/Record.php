@@ -7,9 +7,10 @@ final class Record
     /**
      * The line of an end record, at most 200 KB in the end.
      *
-     * Left out first: all but the heaviest 50 functions; then the stacks of quick statements; then all but the slowest
-     * 100 statements; then the stacks of those, and what the visitor sent. JSON doubles quotes and backslashes: where
-     * that is still too much, most of the statements' texts and of the stacks.
+     * Left out first: all but the heaviest 50 functions; then the stacks of quick statements, and those that another
+     * execution of the same text has, too; then all but the slowest 100 statements; then the stacks of those, and what
+     * the visitor sent. JSON doubles quotes and backslashes: where that is still too much, most of the statements' texts
+     * and of the stacks.
      */
     public static function bounded(array $record): string
     {
@@ -43,7 +44,7 @@ final class Record
             $record['truncated'] = true;
         }
         if ($part === 'stacks' && isset($record['sql']['queries'])) {
-            $record['sql']['queries'] = array_map([self::class, 'withoutQuickStack'], $record['sql']['queries']);
+            $record['sql']['queries'] = self::withoutMostStacks($record['sql']['queries']);
             $left = isset($record['sampled_down']) ? $record['sampled_down'] : [];
             $record['sampled_down'] = array_values(array_unique(array_merge($left, ['sql_stack'])));
         }
@@ -64,10 +65,22 @@ final class Record
         return $record;
     }
 
-    private static function withoutQuickStack(array $query): array
+    private static function withoutMostStacks(array $queries): array
     {
-        $times = isset($query['n']) ? $query['n'] : 1;
-        return $query['ms'] / $times < Limits::STACK_MS ? array_diff_key($query, ['stack' => 1]) : $query;
+        $told = [];
+        foreach ($queries as $i => $query) {
+            if (!isset($query['stack'])) {
+                continue;
+            }
+            $times = isset($query['n']) ? $query['n'] : 1;
+            $from = implode("\n", $query['stack']);
+            if ($query['ms'] / $times < Limits::STACK_MS || isset($told[$query['sql']][$from])) {
+                unset($queries[$i]['stack']);
+            } else {
+                $told[$query['sql']][$from] = true;
+            }
+        }
+        return $queries;
     }
 
     /** The slowest statements, in the order in which they ran. */

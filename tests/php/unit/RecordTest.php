@@ -110,6 +110,23 @@ final class RecordTest extends TestCase
         self::assertSame(range(2, 298, 2), $with);
     }
 
+    /** COMM-09, PHP-06: of N+1 each statement stays, and each way that led to it once. */
+    public function testAWayIsToldOnce(): void
+    {
+        $record = self::record(10, 300, 1000);
+        foreach ($record['sql']['queries'] as $i => $query) {
+            $way = array_fill(0, 5, str_repeat($i % 100 === 50 ? 'b' : 'a', 60));
+            $record['sql']['queries'][$i] = ['sql' => 'select ?', 'ms' => $i < 7 ? 1.0 : 50.0, 'c' => 0, 'stack' => $way];
+        }
+        $sent = self::bounded($record);
+        self::assertCount(300, $sent['sql']['queries']);
+        self::assertArrayNotHasKey('sql_truncated', $sent);
+        $with = array_keys(array_filter($sent['sql']['queries'], static function (array $query): bool {
+            return isset($query['stack']);
+        }));
+        self::assertSame([7, 50], $with);
+    }
+
     /** COMM-09: then the statements are cut to the slowest, in the order in which they ran; totals and form stay. */
     public function testThenTheStatements(): void
     {
