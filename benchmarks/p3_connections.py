@@ -30,7 +30,7 @@ BYTES = 6 * 1024
 
 
 class Answering:
-    """Takes the place of `PhpSource`: answers each end at once."""
+    """Takes the place of `Lines`: answers each end at once."""
 
     def line(self, connection: PhpConnection, line: bytes | Oversize) -> None:
         """One line: what the C server does with it."""

@@ -21,7 +21,6 @@ _VARIES = re.compile(
 """A whole segment that is a number, a date, a UUID, a hexadecimal or another token; ASCII only."""
 
 _ORIGIN = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
-_PATH_END = re.compile(r"[?#]")
 _CLI_PART = re.compile(r"[^/=]+")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -41,14 +40,16 @@ def endpoint(method: str, uri: str, route: str | None = None) -> str:
 
 def _path(uri: str) -> str:
     """The path of a request target, in origin or absolute form; `*` of OPTIONS is `/*`."""
-    path = _PATH_END.split(_ORIGIN.sub("", uri), maxsplit=1)[0]
+    target = uri if uri.startswith("/") else _ORIGIN.sub("", uri)
+    path = target.partition("?")[0].partition("#")[0]
     if "%" in path:
         path = unquote_to_bytes(path.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")
     return "/" + "/".join(map(_segment, filter(None, path.split("/"))))
 
 
 def _segment(segment: str) -> str:
-    return "{}" if _VARIES.fullmatch(segment) else segment
+    # Nothing that varies is letters only: most segments need no more than that to be told.
+    return "{}" if not segment.isalpha() and _VARIES.fullmatch(segment) else segment
 
 
 def _script_word(word: str) -> str:
@@ -58,5 +59,7 @@ def _script_word(word: str) -> str:
 
 def _cut(name: str) -> str:
     """Within the limit and printable on one line."""
+    if len(name) <= limits.ENDPOINT_BYTES and name.isascii() and name.isprintable():
+        return name
     printable = _CONTROL.sub("\ufffd", name).encode("utf-8", "replace")
     return printable[: limits.ENDPOINT_BYTES].decode("utf-8", "ignore")

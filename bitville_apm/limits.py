@@ -96,6 +96,8 @@ JOURNAL_LOOK_S = 60.0
 MEMORY_RECORDS = 100
 MEMORY_BYTES = 32 * MIB
 """What is held in memory ahead of the sender (DAEMON-05); the rest is on disk."""
+RECENT_BYTES = 8 * MIB
+"""Of what is on disk, the last of it is remembered as well: what may be written between two fsyncs (UNSYNCED_BYTES)."""
 APPENDS_WAITING_BYTES = 32 * MIB
 """Lines handed to the journal thread but not yet written: beyond it nothing is read from clients."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from itertools import groupby
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import attrs
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -20,12 +20,12 @@ class NotWritten(Exception):
     """The journal could not take an entry: whoever sent it must keep it."""
 
 
-@attrs.frozen
-class Waiting:
-    """Entries to be written; `group` when all count or none."""
+class Waiting(Struct, frozen=True):
+    """Entries to be written, `size` bytes: one, or a `group` of which all count or none."""
 
     entries: Sequence[Entry]
     written: Deferred[Place]
+    size: int
     group: bool = False
 
 
@@ -45,8 +45,9 @@ class Appends:
     def add(self, entries: Sequence[Entry], group: bool) -> Deferred[Place]:
         """One more: fires with the place of the last entry, or fails with `NotWritten`."""
         written: Deferred[Place] = Deferred()
-        self._waiting.append(Waiting(entries, written, group))
-        self.waiting_bytes += _size(entries)
+        size = len(entries[0].body) if len(entries) == 1 else sum(len(entry.body) for entry in entries)
+        self._waiting.append(Waiting(entries, written, size, group))
+        self.waiting_bytes += size
         if self._writing_since is None:
             self._writing_since = self.clock.seconds()
             self.clock.callLater(0, self._next)
@@ -81,18 +82,23 @@ class Appends:
 
         `append` gives the places of as many as were written, `why` what kept it from the others.
         """
-        for group, together in groupby(batch, key=lambda waiting: waiting.written if waiting.group else None):
-            some = list(together)
-            places = await append([entry for waiting in some for entry in waiting.entries], group is not None)
-            self.waiting_bytes -= sum(_size(waiting.entries) for waiting in some)
-            if group is not None and places:
+        for some in _together(batch):
+            group = some[0].group
+            entries = list(some[0].entries) if group else [waiting.entries[0] for waiting in some]
+            places = await append(entries, group)
+            self.waiting_bytes -= sum([waiting.size for waiting in some])
+            if group:
                 places = places[-1:]
-            for number, waiting in enumerate(some):
-                if number < len(places):
-                    waiting.written.callback(places[number])
-                else:
-                    waiting.written.errback(NotWritten(why()))
+            for waiting, place in zip(some, places, strict=False):
+                waiting.written.callback(place)
+            for waiting in some[len(places) :]:
+                waiting.written.errback(NotWritten(why()))
 
 
-def _size(entries: Iterable[Entry]) -> int:
-    return sum(len(entry.body) for entry in entries)
+def _together(batch: Sequence[Waiting]) -> Iterator[Sequence[Waiting]]:
+    """What is written at once: a group, or all up to the next one."""
+    first = 0
+    for last, waiting in enumerate(batch, 1):
+        if waiting.group or last == len(batch) or batch[last].group:
+            yield batch[first:last]
+            first = last

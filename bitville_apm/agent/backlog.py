@@ -1,10 +1,12 @@
 """What one journal's sender has not taken yet: the first of it in memory, the rest on disk. Pure: no files, no clock.
 
-    taken ── head in memory ── only on disk ── written
-                            └ durable: nobody sends beyond it
+    taken ── head in memory ── on disk ── written
+                                    └─ recent: in memory too ─┘
 
 Up to 100 records are held in memory ahead of the sender (`MEMORY_RECORDS`), the rest is read back from disk; order is
-the same either way.
+the same either way. Of what is on disk the last megabytes are remembered (`RECENT_BYTES`): a sender that keeps up,
+however much a second, finds all of it there, and reading a record back costs as much as receiving it did. Nobody sends
+beyond what is durable, wherever it is found.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from bitville_apm.agent.totals import Count
 class Backlog:
     """The records up to `written`, the last place there is, and the `books` of them.
 
-    `disk_bytes` is what of them is only on disk, `overflows` how many ever had no room in memory.
+    `disk_bytes` is what of them is not held for the sender, `overflows` how many ever had no room there.
     """
 
     books: Books = attrs.Factory(Books)
@@ -33,6 +35,8 @@ class Backlog:
     overflows: int = 0
     _head: deque[Record] = attrs.Factory(deque)
     _head_bytes: int = 0
+    _recent: deque[Record] = attrs.Factory(deque)
+    _recent_bytes: int = 0
 
     @property
     def memory_count(self) -> int:
@@ -41,7 +45,7 @@ class Backlog:
 
     @property
     def disk_count(self) -> int:
-        """Records to be forwarded that wait on disk only."""
+        """Records to be forwarded that wait on disk."""
         return self.books.waiting.records - len(self._head)
 
     def has_batch(self, durable: Place) -> bool:
@@ -51,35 +55,56 @@ class Backlog:
 
     def hold(self, record: Record) -> None:
         """One more is written: keep it in memory while there is room and none before it is only on disk."""
-        ahead = self.disk_count == 0
-        room = len(self._head) < limits.MEMORY_RECORDS and self._head_bytes + record.size <= limits.MEMORY_BYTES
-        self.written, self.books.entered = record.place, record.through
+        books, size = self.books, record.size
+        ahead = books.entered.records - books.passed.records <= len(self._head)
+        self.written = record.place
         if record.entry.flags & LOCAL:
             self.catch_up()
-        elif ahead and room:
+            return
+        books.entered = record.through
+        if ahead and len(self._head) < limits.MEMORY_RECORDS and self._head_bytes + size <= limits.MEMORY_BYTES:
             self._head.append(record)
-            self._head_bytes += record.size
+            self._head_bytes += size
         else:
-            self.disk_bytes += record.size
+            self.disk_bytes += size
             self.overflows += 1
+            self._recent.append(record)
+            self._recent_bytes += size
+            while self._recent_bytes > limits.RECENT_BYTES:
+                self._recent_bytes -= self._recent.popleft().size
 
     def take(self, items: int, most_bytes: int, durable: Place) -> list[Record]:
         """Give out what is in memory and durable: up to `items` and `most_bytes`, or one larger."""
         taken: list[Record] = []
         size = 0
-        while self._head and self._head[0].place <= durable and len(taken) < items:
-            if taken and size + self._head[0].size > most_bytes:
+        while len(taken) < items:
+            record = self._next()
+            if record is None or record.place > durable or (taken and size + record.size > most_bytes):
                 break
-            record = self._head.popleft()
-            self._head_bytes -= record.size
+            if self._head:
+                self._head.popleft()
+                self._head_bytes -= record.size
+            else:
+                self._recent.popleft()
+                self._recent_bytes -= record.size
+                self.disk_bytes -= record.size
             size += record.size
             self.books.give(record)
             taken.append(record)
         return taken
 
+    def _next(self) -> Record | None:
+        """What comes next, where it is in memory."""
+        if self._head:
+            return self._head[0]
+        recent = self._recent
+        while recent and recent[0].place <= self.books.taken:
+            self._recent_bytes -= recent.popleft().size
+        return recent[0] if recent and recent[0].before == self.books.passed else None
+
     def must_read(self, durable: Place) -> bool:
         """Whether what comes next is on disk only, and may be sent."""
-        return not self._head and self.disk_count > 0 and self.books.taken < durable
+        return self._next() is None and self.disk_count > 0 and self.books.taken < durable
 
     def give_read(self, read: Read) -> None:
         """Give out what was read behind the last place taken."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 from typing import Protocol as Interface
 
@@ -21,10 +22,11 @@ from bitville_apm.agent.framing import LineFramer, Oversize
 from bitville_apm.agent.inflight import Peer
 
 _UCRED = struct.Struct("3i")
+_AT_ONCE = int(socket.MSG_DONTWAIT)
 _ACKS_REMEMBERED = 64
 
 
-def peer_of(handle: socket.socket) -> Peer:
+def peer_of(handle: socket.SocketType) -> Peer:
     """Who is at the other end of a connected socket, even if it is gone by now."""
     pid, uid, _ = _UCRED.unpack(handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return Peer(pid, uid)
@@ -42,13 +44,13 @@ class Owed:
 
 
 class Listening(Interface):
-    """What a connection tells of itself (`listener.PhpSource`)."""
+    """What a connection tells of itself (`lines.Lines`)."""
 
     def line(self, connection: PhpConnection, line: bytes | Oversize) -> None:
         """A line is complete."""
 
-    def acks_read(self, ids: deque[str]) -> None:
-        """The client has read the acks of these; they are taken out."""
+    def acks_read(self, ids: Sequence[str]) -> None:
+        """The client has read the acks of these."""
 
     def finished(self, connection: PhpConnection, mid_line: bool) -> None:
         """The client will say no more; it may have been within a line."""
@@ -84,7 +86,7 @@ class PhpConnection(Protocol):
         self.framer = LineFramer()
         self._owed: deque[Owed] = deque()
         self.silent = False
-        self._acked: deque[str] = deque(maxlen=_ACKS_REMEMBERED)
+        self._acked: list[str] = []
 
     @property
     def unanswered(self) -> int:
@@ -110,11 +112,11 @@ class PhpConnection(Protocol):
         for line in lines:
             if line:
                 self._source.line(self, line)
-        self._crowd.held_back(self, framer.unfinished - before, bool(lines))
+        self._crowd.held_back(self, framer.unfinished - before, len(lines) > 0)
 
     def readConnectionLost(self) -> None:
         """The client has nothing more to say. An answer still to come is written first."""
-        self._source.acks_read(self._acked)
+        self._acks_read()
         self._finish()
         self._close_if_ended()
 
@@ -162,7 +164,7 @@ class PhpConnection(Protocol):
         """An ack that comes after the client's last word may find nobody."""
         try:
             # Past Twisted's buffer: an ack that is not in the client's queue yet must not count as read.
-            self.transport.getHandle().send(byte, socket.MSG_DONTWAIT)  # type: ignore[union-attr]
+            self.transport.getHandle().send(byte, _AT_ONCE)  # type: ignore[union-attr]
         except BlockingIOError:
             self.transport.write(byte)  # type: ignore[union-attr]
         except OSError:
@@ -170,6 +172,8 @@ class PhpConnection(Protocol):
         else:
             if id_ and not self.ended:
                 self._acked.append(id_)
+                if len(self._acked) > _ACKS_REMEMBERED:
+                    del self._acked[0]
 
     def _close_if_ended(self) -> None:
         """After the last answer, close what the client has closed on its side."""
@@ -178,4 +182,9 @@ class PhpConnection(Protocol):
 
     def begun_next(self) -> None:
         """The client went on to another request, so it has read the acks of those before."""
-        self._source.acks_read(self._acked)
+        self._acks_read()
+
+    def _acks_read(self) -> None:
+        if self._acked:
+            self._source.acks_read(self._acked)
+            self._acked = []

@@ -20,8 +20,7 @@ from bitville_apm import limits
 from bitville_apm.records import Begin, Died, canonical_id
 
 
-@attrs.frozen
-class Peer:
+class Peer(msgspec.Struct, frozen=True):
     """Who is at the other end, by the kernel's word (SO_PEERCRED)."""
 
     pid: int

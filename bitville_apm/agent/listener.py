@@ -1,13 +1,10 @@
 """The socket that PHP processes connect to (wire.md 1): one connection a request, lines in, one byte back.
 
-`+` says that the journal has it, `-` that it never will (kept in quarantine). No answer at all, because the disk
-did not take it, leaves the record with its sender, who has a spool.
+What a line leads to is in `lines.py`, what a connection is in `connection.py`, and who is connected in `crowd.py`.
 """
 
 from __future__ import annotations
 
-import re
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,7 +14,6 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bitville_apm import limits, reading
@@ -25,23 +21,16 @@ from bitville_apm.agent.appends import NotWritten
 from bitville_apm.agent.connection import PhpConnection
 from bitville_apm.agent.crowd import Crowd
 from bitville_apm.agent.datagrams import Datagrams
-from bitville_apm.agent.framing import LineFramer, Oversize
+from bitville_apm.agent.framing import LineFramer
 from bitville_apm.agent.handover import Held, SourceState, Waiting
 from bitville_apm.agent.inflight import Alive, Closed, InFlight, Open, Peer, died_body
+from bitville_apm.agent.lines import Lines
 from bitville_apm.agent.pipeline import Pipeline
-from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.socketfile import CannotListen, SocketFile
 from bitville_apm.agent.streams import StreamEndpoint, StreamPort
-from bitville_apm.checks import Problem, Refused
 from bitville_apm.interfaces import ISource
-from bitville_apm.records import Line
 
 _log = Logger()
-_UNANSWERED = re.compile(rb'\s*\{\s*"t"\s*:\s*"(?:begin|route|spooled|count)"')
-"""A client waits for one answer, to its end line: an answer to one of these would be taken for that.
-
-Looked for in refused lines, which often are no JSON; every client writes `t` first.
-"""
 
 
 @implementer(IProtocolFactory)
@@ -81,17 +70,15 @@ class PhpSource:
     in_flight: InFlight = attrs.Factory(InFlight)
     descriptors: int = limits.DESCRIPTORS
     crowd: Crowd = attrs.field(init=False)
-    lines: int = 0
-    oversize: int = 0
+    heard: Lines = attrs.field(init=False)
     _judging: int = 0
     _port: StreamPort | None = None
     _loop: LoopingCall | None = None
-    _repeated: Repeated = attrs.Factory(Repeated)
 
     def __attrs_post_init__(self) -> None:
-        self.crowd = Crowd(
-            self.name, self.reactor, lambda: self.pipeline.journal.appends.waiting_bytes, self.descriptors
-        )
+        appends = self.pipeline.journal.appends
+        self.crowd = Crowd(self.name, self.reactor, lambda: appends.waiting_bytes, self.descriptors)
+        self.heard = Lines(self.name, self.reactor, self.pipeline, self.in_flight, self.boottime, self.crowd.relieved)
 
     # --- ISource --------------------------------------------------------------------------------------------
 
@@ -105,7 +92,7 @@ class PhpSource:
             self._close_datagrams()
             raise
         endpoint = StreamEndpoint(self.reactor, listening, self.crowd.make_room)
-        endpoint.listen(Clients(partial(PhpConnection, self, self.crowd))).addCallback(self._listening)
+        endpoint.listen(Clients(partial(PhpConnection, self.heard, self.crowd))).addCallback(self._listening)
 
     def _close_datagrams(self) -> None:
         if self.datagrams is not None:
@@ -153,12 +140,17 @@ class PhpSource:
             "end_lost": self.in_flight.end_lost,
             "lines": self.lines,
             "slow": crowd.slow,
-            "oversize": self.oversize,
+            "oversize": self.heard.oversize,
             "large": crowd.large,
             "shed": crowd.shed,
             "turned_away": crowd.turned_away,
             **(self.datagrams.health() if self.datagrams is not None else {}),
         }
+
+    @property
+    def lines(self) -> int:
+        """How many it has read."""
+        return self.heard.lines
 
     @property
     def addresses(self) -> list[str]:
@@ -237,7 +229,7 @@ class PhpSource:
         if self._port is None:
             raise RuntimeError(f"{self.name} does not listen")
         for held in state.held:
-            connection = PhpConnection(self, self.crowd)
+            connection = PhpConnection(self.heard, self.crowd)
             connection.over = held.over
             transport = self._port.adopt(held.descriptor, connection)
             connection.taken_up(transport, LineFramer.again(held.unfinished, held.dropped), held.silent)
@@ -276,80 +268,6 @@ class PhpSource:
                 self.pipeline.died(closed.request.id, died_body(closed, died)).addErrback(
                     lambda failure: failure.trap(NotWritten)
                 )
-
-    # --- lines ----------------------------------------------------------------------------------------------
-
-    def line(self, connection: PhpConnection, line: bytes | Oversize) -> None:
-        """One line came."""
-        self.lines += 1
-        if isinstance(line, Oversize):
-            self.oversize += 1
-            why = Refused([Problem("", f"{line.length} bytes, longer than {limits.LINE_BYTES}")], "oversize")
-            self._refuse(connection, why, line.beginning)
-            return
-        received_ms = self.pipeline.stamp()
-        try:
-            read = reading.read_line(line, received_ms)
-        except Refused as refused:
-            self._refuse(connection, refused, line)
-            return
-        if read.kind in ("end", "v1"):
-            self._take(connection, read, received_ms)
-        else:
-            self._note(connection, read)
-
-    def _note(self, connection: PhpConnection, read: Line) -> None:
-        if read.kind == "begin":
-            connection.begun_next()
-            if not connection.over:
-                self.in_flight.begun(connection, read.message, read.body, connection.peer, self.boottime())
-        elif read.kind == "route":
-            self.in_flight.routed(connection, read.id, read.message.route)
-        elif read.kind == "spooled":
-            self.in_flight.ended(connection, read.id)
-        elif read.kind == "count":
-            self.pipeline.ledger.count(read.message)
-
-    def _take(self, connection: PhpConnection, read: Line, received_ms: int) -> None:
-        self.in_flight.ended(connection, read.id)
-        self._answer(connection, self.pipeline.take(read, received_ms), b"+", read.id)
-
-    def _refuse(self, connection: PhpConnection, refused: Refused, line: bytes) -> None:
-        n = self._repeated.due(refused.reason, self.reactor.seconds())
-        if n:
-            fields = ", ".join(p.field or "line" for p in refused.problems)
-            _log.warn(
-                "{name}: {n} lines refused: {why} ({fields})", name=self.name, n=n, why=refused.reason, fields=fields
-            )
-        kept = self.pipeline.refuse(refused, line)
-        if _UNANSWERED.match(line):
-            kept.addErrback(lambda failure: failure.trap(OSError))
-            return
-        self._answer(connection, kept, b"-", "")
-
-    def _answer(self, connection: PhpConnection, written: Deferred[None], byte: bytes, id_: str) -> None:
-        """Answer with the byte once it is written; not at all if it cannot be."""
-        owed = connection.owe()
-
-        def done(_: None) -> None:
-            connection.settle(owed, byte, id_)
-            self.crowd.relieved()
-
-        def failed(failure: Failure) -> None:
-            connection.settle(owed, None)
-            failure.trap(NotWritten, OSError)
-
-        written.addCallbacks(done, failed)
-        written.addErrback(lambda failure: _log.failure("an answer failed", failure))
-
-    def finished(self, connection: PhpConnection, mid_line: bool) -> None:
-        """The client will say no more: its begun request has no end."""
-        self.in_flight.closed(connection, self.boottime(), mid_line)
-
-    def acks_read(self, ids: deque[str]) -> None:
-        """The client has read these."""
-        while ids:
-            self.pipeline.unread.read(ids.popleft())
 
 
 def _waiting(closed: Closed) -> Waiting:

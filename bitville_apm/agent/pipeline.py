@@ -117,8 +117,12 @@ class Pipeline:
         flags = self._flags(line, request, received_ms)
         written = self.journal.append(Entry(line.kind, line.id, received_ms, line.body, flags))
         self._writing[line.id] = []
-        written.addCallback(self._framed, line, request, received_ms, flags)
-        return written.addCallbacks(self._journalled, self._unwritten, callbackArgs=(line,), errbackArgs=(line,))
+        return written.addCallbacks(
+            self._journalled,
+            self._unwritten,
+            callbackArgs=(line, request, received_ms, flags),
+            errbackArgs=(line,),
+        )
 
     def _once_open(self, line: Line, received_ms: int) -> Deferred[None]:
         """Until its journal is open nobody knows what the process before has taken of it."""
@@ -218,12 +222,9 @@ class Pipeline:
             "error": sum(abs(by) for by in self._unexplained().values()),
         }
 
-    def _framed(self, place: Place, line: Line, request: Request, received_ms: int, flags: int) -> Place:
+    def _journalled(self, place: Place, line: Line, request: Request, received_ms: int, flags: int) -> None:
         self.ledger.local += bool(flags & LOCAL)
         self.sealing.taken(line, request, received_ms, place)
-        return place
-
-    def _journalled(self, place: Place, line: Line) -> None:
         self.ledger.journalled += 1
         if line.kind == "end":
             self.unread.add(line.id, self.clock.seconds())

@@ -56,8 +56,7 @@ class _Covers(msgspec.Struct, frozen=True):
     final: bool = False
 
 
-@attrs.frozen
-class Folding:
+class Folding(msgspec.Struct, frozen=True):
     """A record that waits to be folded, `size` bytes long; `request` is None for one that counts nowhere."""
 
     place: Place
@@ -87,6 +86,7 @@ class Sealing:
     _begun: bool = False
     _in_turn: bool = False
     _reading: bool = False
+    _soon: bool = False
     _waiting: deque[Folding] = attrs.Factory(deque)
     _folding: DeferredLock = attrs.Factory(DeferredLock)
     _sealing: DeferredLock = attrs.Factory(DeferredLock)
@@ -175,7 +175,13 @@ class Sealing:
         self._later()
 
     def _later(self) -> None:
-        if not self._folding.locked and not self._stopping:
+        if not self._soon and not self._stopping:
+            self._soon = True
+            self.clock.callLater(0, self._fold_soon)
+
+    def _fold_soon(self) -> None:
+        self._soon = False
+        if self._waiting and not self._folding.locked:
             self._folding.run(self._fold_all).addErrback(self._failed, "folding")
 
     def _fold_all(self) -> Deferred[None]:
@@ -183,24 +189,24 @@ class Sealing:
 
     async def _fold_waiting(self) -> None:
         """Fold what waits, in its order, for a moment in each turn of the reactor."""
+        until = self.clock.seconds() + limits.FOLD_TURN_S
         while self._waiting:
-            await deferLater(self.clock, 0)
-            until = self.clock.seconds() + limits.FOLD_TURN_S
-            while self._waiting and self.clock.seconds() < until:
-                await self._fold(self._waiting.popleft())
-
-    async def _fold(self, folding: Folding) -> None:
-        self._through = folding.place
-        if folding.request is None:
-            self.rollup.passed(folding.place, folding.received, self.clock.seconds())
-            return
-        functions: Sequence[Own]
-        if folding.size > limits.FOLD_INLINE_BYTES:
-            functions = await self.run(requests.functions_of, folding.message)
-        else:
-            functions = requests.functions_of(folding.message)
-        steady = self.clock.seconds()
-        self.folded += self.rollup.record(folding.request, functions, folding.place, folding.received, steady)
+            steady = self.clock.seconds()
+            if steady > until:
+                await deferLater(self.clock, 0)
+                until = self.clock.seconds() + limits.FOLD_TURN_S
+            folding = self._waiting.popleft()
+            self._through = folding.place
+            functions: Sequence[Own] = ()
+            if folding.size > limits.FOLD_INLINE_BYTES:
+                functions = await self.run(requests.functions_of, folding.message)
+                steady = self.clock.seconds()
+            elif folding.request is not None:
+                functions = requests.functions_of(folding.message)
+            if folding.request is None:
+                self.rollup.passed(folding.place, folding.received, steady)
+            else:
+                self.folded += self.rollup.record(folding.request, functions, folding.place, folding.received, steady)
 
     # --- reading back ---------------------------------------------------------------------------------------
 

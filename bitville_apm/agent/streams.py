@@ -38,6 +38,7 @@ from bitville_apm.agent.stream import LOST, Stream, StreamProtocol
 _log = Logger()
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _NOBODY = UNIXAddress(None)
+_UNIX, _STREAM = int(socket.AF_UNIX), int(socket.SOCK_STREAM)
 
 
 @implementer(IListeningPort, IReadDescriptor)
@@ -111,19 +112,19 @@ class StreamPort:
 
     def adopt(self, descriptor: int, protocol: StreamProtocol) -> Stream:
         """A connection that another process accepted; the protocol is told nothing."""
-        stream = self._stream(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor), protocol)
+        stream = self._stream(descriptor, protocol)
         stream.resumeProducing()
         return stream
 
-    def _stream(self, socket_: socket.socket, protocol: StreamProtocol) -> Stream:
-        stream = Stream(self.epoll, self._forget, socket_, protocol)
-        self.streams[stream.descriptor] = stream
+    def _stream(self, descriptor: int, protocol: StreamProtocol) -> Stream:
+        connected = socket.SocketType(_UNIX, _STREAM, 0, descriptor)
+        stream = self.streams[descriptor] = Stream(self.epoll, self._forget, connected, protocol)
         return stream
 
     def _accept(self) -> None:
         """The next one who waits."""
         try:
-            accepted, _ = self.listening.accept()
+            descriptor, _ = self.listening._accept()  # type: ignore[attr-defined]
         except BlockingIOError:
             return
         except OSError as error:
@@ -132,7 +133,7 @@ class StreamPort:
                 self.pause()
                 self._later = self.reactor.callLater(limits.ACCEPT_AGAIN_S, self.resume)
             return
-        stream = self._stream(accepted, self.factory.buildProtocol(_NOBODY))  # type: ignore[arg-type]
+        stream = self._stream(descriptor, self.factory.buildProtocol(_NOBODY))  # type: ignore[arg-type]
         try:
             stream.begin()
         except Exception:  # noqa: BLE001 - one connection's error costs that connection, not all of them

@@ -18,7 +18,9 @@ from tests.agent.journal_rig import JournalRig, files_of, numbered, raising, res
 
 @pytest.fixture
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many files, and next to nothing of them remembered."""
     monkeypatch.setattr(limits, "SEGMENT_BYTES", 400)
+    monkeypatch.setattr(limits, "RECENT_BYTES", 100)
 
 
 @pytest.mark.usefixtures("small_segments")
@@ -69,6 +71,28 @@ def test_taking_and_appending_by_turns_loses_and_doubles_nothing(tmp_path: Path)
         0,
         0,
     )
+
+
+@pytest.mark.parametrize("policy", ["never", "interval"])
+def test_a_sender_that_keeps_up_reads_nothing_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    """What was written last is remembered, up to a bound in bytes; behind more than that the order is the disk's."""
+    rig = JournalRig(tmp_path / "j", policy)
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr(disk_module.Disk, "read", raising(errno.EIO))
+        for start in range(0, 1000, 250):
+            rig.append(*numbered(250, start))
+            assert policy == "never" or rig.take() == []
+            rig.clock.advance(limits.FSYNC_INTERVAL_S)
+            assert rig.journal.backlog.memory_count == 100
+            assert rig.drain(40) == numbered(250, start)
+    monkeypatch.setattr(limits, "RECENT_BYTES", 1000)
+    rig.append(*numbered(300))
+    rig.clock.advance(limits.FSYNC_INTERVAL_S)
+    assert rig.drain(80, ack=True) == numbered(300)
+    assert rig.journal.backlog.disk_count == rig.journal.backlog.disk_bytes == 0
+    assert rig.lost == 0
 
 
 def test_only_what_is_durable_is_given_out(tmp_path: Path) -> None:

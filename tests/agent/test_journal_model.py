@@ -38,7 +38,8 @@ NOW = 1_795_231_300.0
 SEGMENT_BYTES = 900
 """Of about five records each, so that a history has many."""
 MEMORY_RECORDS = 5
-"""Held for the sender: most is read back from disk."""
+RECENT_BYTES = 1500
+"""Held for the sender, and remembered of what is on disk: the most is read back."""
 
 
 class JournalMachine(RuleBasedStateMachine):
@@ -48,8 +49,8 @@ class JournalMachine(RuleBasedStateMachine):
         super().__init__()
         base = "/dev/shm" if os.path.isdir("/dev/shm") else None
         self.base = Path(tempfile.mkdtemp(prefix="journal-model-", dir=base))
-        self.before = limits.SEGMENT_BYTES, limits.MEMORY_RECORDS
-        limits.SEGMENT_BYTES, limits.MEMORY_RECORDS = SEGMENT_BYTES, MEMORY_RECORDS
+        self.before = limits.SEGMENT_BYTES, limits.MEMORY_RECORDS, limits.RECENT_BYTES
+        limits.SEGMENT_BYTES, limits.MEMORY_RECORDS, limits.RECENT_BYTES = SEGMENT_BYTES, MEMORY_RECORDS, RECENT_BYTES
         self.kept: dict[Place, Entry] = {}
         self.soft: set[Place] = set()
         self.named: dict[Place, str] = {}
@@ -85,7 +86,7 @@ class JournalMachine(RuleBasedStateMachine):
             if hasattr(self, "layer"):
                 self.close_files()
                 self.layer.__exit__(None, None, None)
-            limits.SEGMENT_BYTES, limits.MEMORY_RECORDS = self.before
+            limits.SEGMENT_BYTES, limits.MEMORY_RECORDS, limits.RECENT_BYTES = self.before
             shutil.rmtree(self.base)
 
     # --- what may happen ------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +39,21 @@ class ListenerTests(SourceCase):
         await passing(lambda: not self.source.crowd.connections)
         assert await self.records() == [id_]
         assert not self.pipeline.unread.knows(id_, reactor.seconds())  # type: ignore[attr-defined]
+
+    async def test_a_connection_that_is_closed_is_no_garbage(self) -> None:
+        """DAEMON-03: thousands a second must not wait for a collection, in which clients would wait for them."""
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        client = self.client()
+        client.sendall(begin_line(an_id()) + b"\n")
+        await passing(lambda: self.source.lines == 1)
+        gone = [weakref.ref(connection) for connection in self.source.crowd.connections]
+        client.sendall(end_line() + b"\n")
+        assert await self.received(client) == b"+"
+        client.close()
+        await passing(lambda: not self.source.crowd.connections)
+        assert [connection() for connection in gone] == [None]
 
     async def test_an_ack_that_was_not_read_is_remembered(self) -> None:
         """wire.md 4: a client that closed before or without reading the ack may have spooled the record too."""
@@ -103,7 +120,7 @@ class ListenerTests(SourceCase):
         answers = await self.received(client)
         answers += await self.received(client)
         assert sorted(answers) == sorted(b"+-")
-        assert self.source.oversize == 1
+        assert self.source.heard.oversize == 1
         assert await self.records() == [id_]
 
     async def test_a_disk_that_refuses_answers_nothing(self) -> None:

@@ -83,7 +83,7 @@ class SuspendTests(SourceCase):
         client.sendall(b"rest\n" + end_line() + b"\n")
         assert await self.received(client) == b"-"
         assert await self.received(client) == b"+"
-        assert self.source.oversize == 1
+        assert self.source.heard.oversize == 1
 
     async def test_an_answer_that_is_owed_is_written_first(self) -> None:
         """COMM-02: a line that was read is answered by the process that read it, as soon as the disk has it."""
