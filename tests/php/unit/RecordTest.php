@@ -115,7 +115,7 @@ final class RecordTest extends TestCase
     {
         $record = self::record(10, 300, 1000);
         foreach ($record['sql']['queries'] as $i => $query) {
-            $way = array_fill(0, 5, str_repeat($i % 100 === 50 ? 'b' : 'a', 60));
+            $way = array_fill(0, 5, str_repeat($i % 100 === 50 ? 'b' : 'a', 160));
             $record['sql']['queries'][$i] = ['sql' => 'select ?', 'ms' => $i < 7 ? 1.0 : 50.0, 'c' => 0, 'stack' => $way];
         }
         $sent = self::bounded($record);
