@@ -87,7 +87,7 @@ def _strip(events: Sequence[Event], whole: float) -> Tag:
 def _row(event: Event, text: str, repeated: bool, whole: float) -> Tag:
     """A line of the table; what the line above has already is not said once more."""
     bar = Tag("svg")(_rect(event, whole), class_="strip thin")(**{"aria-hidden": "true", "focusable": "false"})
-    many = tags.span(f" {event.n:,}\u00d7", class_="pill mark", title="Together; the first began then")
+    many = tags.span(f"{event.n:,}\u00d7", class_="pill mark", title="Together; the first began then")
     return tags.tr(
         number(words.milliseconds(event.at)),
         tags.td(bar, class_="strips"),
