@@ -94,7 +94,7 @@ def _row(event: Event, text: str, repeated: bool, whole: float) -> Tag:
         tags.td(words.milliseconds(event.ms), class_="num strong"),
         tags.td(
             tags.span("the same", class_="faint") if repeated else folded(text),
-            many if event.n > 1 else "",
+            [" ", many] if event.n > 1 else "",
             class_="name",
         ),
     )
