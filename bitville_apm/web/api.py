@@ -19,10 +19,9 @@ from bitville_apm.http import HttpProblem, answer_problem
 from bitville_apm.store.interface import TooSlow
 from bitville_apm.web import openapi
 from bitville_apm.web.access import Access, Visit, authorised
-from bitville_apm.web.detail import detail_json
 from bitville_apm.web.exports import FORMATS, exported
 from bitville_apm.web.parameters import REPORT_FORMATS, Parameters, ordered, search_of, wrong
-from bitville_apm.web.questions import Questions, page_json, report_json, spike_json
+from bitville_apm.web.questions import Questions, page_json, report_json, request_json, spike_json
 from bitville_apm.web.ranges import Range, range_of
 from bitville_apm.web.usual import difference
 
@@ -87,7 +86,7 @@ class Api:
         parameters.done()
         detail = await self.questions.detail(visit.projects(None), id)
         if form is None:
-            return answer_json(visit.request, detail_json(detail))
+            return answer_json(visit.request, request_json(detail, await self.questions.seen(detail.found)))
         export = await self.questions.aside(exported, detail, form)
         visit.request.setHeader(b"Content-Type", export.content_type)
         visit.request.setHeader(b"Content-Disposition", f'attachment; filename="{export.name}"'.encode())

@@ -17,7 +17,6 @@ from bitville_apm.store.interface import Page
 from bitville_apm.web import flames, words
 from bitville_apm.web.access import Access, Visit, authorised
 from bitville_apm.web.api import answer_json, problem_of
-from bitville_apm.web.detail import detail_json
 from bitville_apm.web.dimensions import DIMENSIONS
 from bitville_apm.web.drifted import Drifted
 from bitville_apm.web.elements import Frame, Reader, page
@@ -27,7 +26,7 @@ from bitville_apm.web.loads import Loads, step_of
 from bitville_apm.web.login import problem_page, redirect
 from bitville_apm.web.one import request_body
 from bitville_apm.web.parameters import Parameters, search_of, wrong
-from bitville_apm.web.questions import Questions, Top, page_json, spike_json, together
+from bitville_apm.web.questions import Questions, Top, page_json, request_json, spike_json, together
 from bitville_apm.web.regressions import Regressed, regressions_body
 from bitville_apm.web.scope import Scope, request_url
 from bitville_apm.web.spike_pages import SpikePages, loads_between
@@ -86,7 +85,8 @@ class Pages:
             json=scope.url("/top.json", dimension=top.dimension, limit=limit),
             address=lambda there: there.url("/top", dimension=top.dimension, limit=limit),
         )
-        return await page(visit.request, self.static, frame, top_body(top, frame, self.questions.now()))
+        watched = bool(top.rows) or await self.questions.watches_database(visit.projects(scope.project))
+        return await page(visit.request, self.static, frame, top_body(top, frame, self.questions.now(), watched))
 
     @app.route("/top.json", methods=["GET"])
     @authorised
@@ -179,9 +179,9 @@ class Pages:
         at = parameters.text("flame")
         parameters.done()
         detail = await self.questions.detail(visit.projects(None), id.removesuffix(".json"))
-        if id.endswith(".json"):
-            return answer_json(visit.request, detail_json(detail))
         found = detail.found
+        if id.endswith(".json"):
+            return answer_json(visit.request, request_json(detail, await self.questions.seen(found)))
         title = f"{words.milliseconds(found.duration_ms)} {found.endpoint}"
         frame = await self._frame(visit, title, Scope(), "requests")
         frame = attrs.evolve(frame, json=request_url(found.id, ".json"))

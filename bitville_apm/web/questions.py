@@ -85,6 +85,11 @@ def report_json(spike: Spike, report: Report) -> dict[str, Any]:
     return {**own, **msgspec.structs.asdict(report)}
 
 
+def request_json(detail: Detail, seen: Seen) -> dict[str, Any]:
+    """What `/api/requests/<id>` answers: the record, and what its database was seen doing."""
+    return {**detail_json(detail), "database": seen.json()}
+
+
 @attrs.frozen
 class Questions:
     """The store's answers. `clock` is the reactor; `explainer` explains windows."""
@@ -236,6 +241,10 @@ class Questions:
         )  # fmt: skip
         trees = [await self.store.request(own, tree.id) for tree in (await self.store.search(own, wanted)).items]
         return Seen.of(found.id, observed, [tree for tree in trees if tree is not None])
+
+    async def watches_database(self, projects: Projects) -> bool:
+        """Whether an agent has told of a database on any day that is kept: it does so once a minute at the least."""
+        return bool((await self.search(projects, Search(source="postgres_agent", sort="time", limit=1))).items)
 
     async def spikes(
         self,

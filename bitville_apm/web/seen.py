@@ -135,6 +135,20 @@ class Seen:
         heaviest = sorted((one for one in ran.values() if one.waits), key=lambda one: -one.seconds)
         return cls(heaviest, list(holders.values()), held_up, sorted(events, key=lambda event: event[0]))
 
+    def json(self) -> dict[str, Any]:
+        """The same for programs; of a line of the log only what it says."""
+        sessions = [
+            {"server": one.server, "session": one.session, "statement": one.statement, "seconds": one.seconds,
+             "waits_s": one.waits}
+            for one in self.ran
+        ]  # fmt: skip
+        log = []
+        for at, place, event in self.events:
+            said = {name: value for name, value in msgspec.structs.asdict(event).items() if value}
+            log.append({"at": at, "server": place, **said})
+        holders = [attrs.asdict(one) for one in self.holders]
+        return {"sessions": sessions, "held_up_by": holders, "held_up": self.held_up, "log": log}
+
 
 def _bodies(stored: Sequence[Stored]) -> Iterator[tuple[float, _Body, str]]:
     """Each record that has the shape of one: when it was made, and the server it is of."""

@@ -110,8 +110,12 @@ def endpoints_panel(top: Top, scope: Scope) -> Tag:
     )
 
 
-def top_body(top: Top, frame: Frame, now: float) -> Tag:
-    """The page of a dimension's heaviest values."""
+_OF_DATABASE = frozenset({"wait", "blocker"})
+"""Dimensions that only an agent that watches a database tells of."""
+
+
+def top_body(top: Top, frame: Frame, now: float, watched: bool = True) -> Tag:
+    """The page of a dimension's heaviest values; `watched`: whether any database is."""
     scope, dimension = frame.scope, top.dimension
     tabs = [
         current(tags.a(label, href=scope.url("/top", dimension=name)), name == dimension)
@@ -127,14 +131,16 @@ def top_body(top: Top, frame: Frame, now: float) -> Tag:
         tabs=tabs,
         note=note,
         host=[" on host ", tags.b(scope.host)] if scope.host else "",
-        table=_top_table(top, scope) if top.rows else tags.div(tags.p(_why_empty(dimension)), class_="empty"),
+        table=_top_table(top, scope) if top.rows else _empty(dimension, watched),
     )
 
 
-def _why_empty(dimension: str) -> str:
-    if dimension in ("endpoint", "function", "statement"):
-        return "Nothing was counted in this time."
-    return "Nothing was counted in this time; not every host sends this."
+def _empty(dimension: str, watched: bool) -> Tag:
+    if dimension in _OF_DATABASE and not watched:
+        return filled("unwatched")
+    why = "Nothing was counted in this time"
+    why += "." if dimension in ("endpoint", "function", "statement") else "; not every host sends this."
+    return tags.div(tags.p(why), class_="empty")
 
 
 def _top_table(top: Top, scope: Scope) -> Tag:

@@ -80,7 +80,7 @@ class Memory:
             raise BadCursor(search.after)
         rows = [s.found for s in self._seen(projects) if search.correlation_id in (None, s.found.id)]
         if search.source == "postgres_agent":
-            rows = [s.found for s in self.observed if s.found.endpoint == search.endpoint]
+            rows = [s.found for s in self.observed if search.endpoint in (None, s.found.endpoint)]
         rows.sort(key=lambda f: -(f.duration_ms or 0.0) if search.sort == "duration" else -f.at)
         begin = int(search.after or 0)
         end = begin + search.limit

@@ -202,7 +202,9 @@ def test_correlation(rig: Rig, key: str) -> None:
 
 
 def test_sessions_on_a_requests_page(rig: Rig, key: str) -> None:
-    """LIST-05, PG-06: the page of a request has its sessions and, of the lock trees while it ran, who held it up."""
+    """LIST-05, PG-06: a request's page has its sessions and, of the lock trees while it ran, who held it up; so has the
+    API.
+    """
     own = {"pid": 7, "user": "shop", "database": "shop", "statement": "UPDATE stock", "correlation_id": IDS[2]}
     tree = [{"session": "shop@shop 6", "depth": 0, "blocked": 1, "correlation_id": IDS[1]}, {**own, "depth": 1}]
     ran = {
@@ -215,6 +217,9 @@ def test_sessions_on_a_requests_page(rig: Rig, key: str) -> None:
     page = rig.ask("GET", f"/requests/{IDS[2]}", key=key).body.decode()
     for text in ("UPDATE stock", "shop@shop 7", "2.00\u202fs", "shop@shop 6", f'href="/requests/{IDS[1]}"'):
         assert text in page
+    told = rig.ask("GET", f"/api/requests/{IDS[2]}", key=key).json["database"]
+    assert [one["seconds"] for one in told["sessions"]] == [2.0]
+    assert [one["request"] for one in told["held_up_by"]] == [IDS[1]]
 
 
 @pytest.mark.parametrize("form", ["speedscope", "folded", "xhprof"])

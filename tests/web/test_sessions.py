@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bitville_apm.web import schemas
 from tests.web.html import HOSTILE, Elements, assert_harmless, shown
 from tests.web.made import end_record
 from tests.web.world import World
@@ -92,6 +93,31 @@ def test_what_the_log_says() -> None:
     )
     places = [text.index(one) for one in told]
     assert places == sorted(places)
+
+
+def test_the_same_for_programs() -> None:
+    """LIST-05, QUERY-01: what a request's page says of its database, its JSON has, and so has the API."""
+    w = world()
+    w.store.observe("pg_stat_activity", {"sessions": [{**SESSION, "waits_s": {"Lock:tuple": 3.0, "CPU": 0.5}}]}, ID)
+    tree = [{**HOLDER, "depth": 0, "blocked": 1}, {**SESSION, "session": "shop@shop 4711", "depth": 1, "blocked": 2}]
+    w.store.observe("pg_locks", {"tree": tree})
+    w.store.observe("pg_log", {"event": "error", "severity": "ERROR", "sqlstate": "40P01"}, ID, 8.0)
+    for path in (f"/requests/{ID}.json", f"/api/requests/{ID}"):
+        told = w.ask(path, session=w.session()).json()
+        assert told["id"] == ID
+        assert told["database"] == {
+            "sessions": [
+                {"server": "main on db1", "session": "shop@shop 4711", "statement": "UPDATE stock SET n = ?",
+                 "seconds": 3.5, "waits_s": {"Lock:tuple": 3.0, "CPU": 0.5}}
+            ],
+            "held_up_by": [
+                {"server": "main on db1", "session": "shop@shop 4700", "state": "idle in transaction",
+                 "statement": "SELECT ? FOR UPDATE", "request": OTHER}
+            ],
+            "held_up": 2,
+            "log": [{"at": 8.0, "server": "main on db1", "event": "error", "severity": "ERROR", "sqlstate": "40P01"}],
+        }  # fmt: skip
+    assert schemas.DATABASE["required"] == list(told["database"])
 
 
 @pytest.mark.parametrize(

@@ -37,11 +37,27 @@ def test_tops() -> None:
 def test_every_dimension_has_a_page(dimension: str) -> None:
     """QUERY-01: each dimension of wire.md 6 can be looked at, empty or not, whatever its values are called."""
     w = World()
-    assert "Nothing was counted" in w.ask(f"/top?dimension={dimension}", session=w.session()).text
+    empty = w.ask(f"/top?dimension={dimension}", session=w.session()).text
+    assert ("No database is watched" if dimension in ("wait", "blocker") else "Nothing was counted") in empty
     w.store.tops[dimension] = [top_row(HOSTILE), top_row("~other")]
     page = w.ask(f"/top?dimension={dimension}", session=w.session())
     assert page.status == 200
     assert_harmless(page.text)
+
+
+@pytest.mark.parametrize("dimension", ["wait", "blocker", "function"])
+def test_no_database_is_watched(dimension: str) -> None:
+    """CFG-02, LIST-05: where no agent ever told of a database, its pages say how one is watched; where one did, and on
+    other pages, they do not.
+    """
+    w = shop()
+    page = w.ask(f"/top?dimension={dimension}&project=shop", session=w.session())
+    assert ("[postgres NAME]" in page.text) == (dimension in ("wait", "blocker"))
+    assert ("bitville postgres setup" in page.text) == (dimension in ("wait", "blocker"))
+    w.store.observe("pg_stat_activity", {"sessions": []})
+    watched = w.ask(f"/top?dimension={dimension}&project=shop", session=w.session())
+    assert "Nothing was counted" in watched.text or dimension == "function"
+    assert "[postgres NAME]" not in watched.text
 
 
 @pytest.mark.parametrize("dimension", ["endpoint", "function"])
