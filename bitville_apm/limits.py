@@ -408,6 +408,38 @@ SEEN_BEFORE = 5
 SPIKES_LISTED_S = 86_400.0
 """What `/api/spikes` lists when nobody says from when."""
 
+# --- Graylog (GELF-01 to -06) ------------------------------------------------------------------------------
+GRAYLOG_PORT = 12201
+"""Where Graylog's inputs for GELF listen unless told otherwise."""
+GRAYLOG_LOOK_S = 1.0
+"""Between two looks whether there is something to send: a log a second old is young."""
+GRAYLOG_REST = 1.0
+GRAYLOG_REST_LEAST_S = 0.005
+"""After each batch so many times what it took to read and encode: a backlog never takes more than half of the
+collector's time, and people's questions find a reader free."""
+GRAYLOG_BATCH = 200
+GRAYLOG_READ_BYTES = 2 * MIB
+"""Records read at once: so many, or so many bytes and the one that goes beyond. With the messages made from them and
+what the kernel has not taken yet, a backlog of any size takes no more memory than three times that."""
+GRAYLOG_VALUE_BYTES = 32_000
+"""Of one value: Lucene, below Graylog, refuses a whole message for one of 32,766."""
+GRAYLOG_URL_CHARACTERS = 500
+GRAYLOG_CONNECT_S = 5.0
+GRAYLOG_STUCK_S = 10.0
+"""A receiver whose kernel has taken nothing for this long is as good as gone; so is one without an answer by HTTP."""
+GRAYLOG_HOLD_S = 10.0
+"""GELF over TCP has no acknowledgement. What the other machine's kernel has is taken for delivered when the connection
+has outlived it by this; until then it is sent again, with the same ids, after a cut or a restart."""
+GRAYLOG_RETRY_S = 2.0
+"""After a failure, while the breaker is closed: a restart of an input takes a few seconds."""
+GRAYLOG_POLL_S = (0.002, 0.05)
+"""Between two looks whether the other kernel has all: the first after a round trip on a local network, then twice as
+long each time up to the last."""
+GELF_CHUNK_BYTES = 1420
+"""Of a UDP datagram with its head of 12: it stays in one packet of an Ethernet, over IPv6 and through a tunnel too."""
+GELF_CHUNKS = 128
+"""More parts of one message Graylog does not put together."""
+
 # --- Command line -----------------------------------------------------------------------------------------
 ASK_S = 60.0
 """How long a command waits for the collector: a report of a busy hour takes some seconds, and others may be first."""

@@ -21,9 +21,11 @@ iptables:iptables
 fsfreeze:util-linux
 pgbouncer:pgbouncer
 mkfs.ext4:e2fsprogs
+rsyslogd:rsyslog
 "
 # Without a command of their own: PHP extensions and libraries.
-EXTENSIONS="libfaketime postgresql-15 php8.2-sqlite3 php8.2-mysql php8.2-pgsql php-excimer php-tideways php8.2-xdebug
+EXTENSIONS="libfaketime postgresql-15 rsyslog-openssl
+    php8.2-sqlite3 php8.2-mysql php8.2-pgsql php-excimer php-tideways php8.2-xdebug
     php-illuminate-database php-illuminate-events php-illuminate-http php-illuminate-routing php-doctrine-dbal
     php-guzzlehttp-guzzle php-symfony-http-client php-symfony-http-kernel php-symfony-routing wordpress
     wordpress-theme-twentytwentythree mediawiki libapache2-mod-php8.2"

@@ -197,9 +197,21 @@ def test_the_first_versions_names() -> None:
     assert (str(read.listen), read.udp, read.data) == ("127.0.0.1:1", None, Path("/mine"))
 
 
+def test_the_first_versions_names_of_graylog() -> None:
+    """DAEMON-16, GELF-06: off and on this machine by default; GRAYLOG_* of the first version, and ours over them."""
+    off = read_collector(None, {}).graylog
+    assert (off.enabled, str(off.address), off.protocol) == (False, "127.0.0.1:12201", "tcp")
+    old = {"GRAYLOG_ENABLED": "true", "GRAYLOG_HOST": "log1", "GRAYLOG_PORT": "12202", "GRAYLOG_FACILITY": "apm"}
+    read = read_collector(None, old).graylog
+    assert (read.enabled, str(read.address), read.facility) == (True, "log1:12202", "apm")
+    ours = {"BITVILLE_GRAYLOG_HOST": "log2", "BITVILLE_GRAYLOG_PORT": "1"}
+    assert str(read_collector(None, old | ours).graylog.address) == "log2:1"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "why"),
     [
+        ("GRAYLOG_PORT", "gelf", "a port is wanted"),
         ("BITVILLE_PORT", "https", "a port is wanted"),
         ("BITVILLE_UDP_PORT", "70000", "a port is wanted"),
         ("BITVILLE_DB_PATH", "apm.db", "an absolute path is wanted"),

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from bitville_apm import limits
 from bitville_apm.agent.connection import PhpConnection
-from bitville_apm.agent.repeated import Repeated
+from bitville_apm.repeated import Repeated
 
 _log = Logger()
 _TICKS = int(limits.LINE_START_S) + 1

@@ -24,15 +24,16 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from bitville_apm import breaker, files, limits
+from bitville_apm import limits
 from bitville_apm.agent import outgoing
 from bitville_apm.agent.outgoing import Outgoing
 from bitville_apm.agent.quarantine import Item, Quarantine
-from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.segment import Record
 from bitville_apm.agent.transmitter import Delivered, Failed, Rejected, Transmitter
 from bitville_apm.agent.worker import Run
 from bitville_apm.breaker import Breaker
+from bitville_apm.kept import KeptBreaker
+from bitville_apm.repeated import Repeated
 
 _log = Logger()
 
@@ -54,7 +55,6 @@ class Forward:
     state_file: Path
     flush_seconds: float
     breaker_name: str = "central_listener"
-    breaker: Breaker = attrs.field(factory=Breaker)
     held: str = ""
     keyless: bool = False
     failed_batches: int = 0
@@ -68,26 +68,21 @@ class Forward:
     _flushing: Deferred[None] | None = None
     _repeated: Repeated = attrs.Factory(Repeated)
     _loop: LoopingCall | None = None
+    _kept: KeptBreaker = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._kept = KeptBreaker(self.breaker_name, self.state_file, self.run, self.clock, self.now)
+
+    @property
+    def breaker(self) -> Breaker:
+        """As it was when it was last asked or changed."""
+        return self._kept.value
 
     # --- life -----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Restore the breaker, and begin."""
-        try:
-            data = await self.run(self.state_file.read_bytes)
-        except FileNotFoundError:
-            data = b""
-        except OSError as error:
-            _log.warn("breaker {name}: its state cannot be read: {error}", name=self.breaker_name, error=error)
-            data = b""
-        if data:
-            self.breaker = breaker.decoded(data, self.now(), self.clock.seconds())
-            _log.info(
-                "breaker {name} restored: {state}, {n} failures",
-                name=self.breaker_name,
-                state=self.breaker.state,
-                n=self.breaker.failure_count,
-            )
+        await self._kept.restore()
         for journal in self.journals:
             journal.journal.on_durable = self._durable
         self._loop = LoopingCall(self.flush)
@@ -132,7 +127,7 @@ class Forward:
         """By hand: close the breaker, forget what the collector asked for, and send."""
         _log.info("breaker {name} reset", name=self.breaker_name)
         self._not_before = self._held_until = 0.0
-        await self._set_breaker(self.breaker.succeeded())
+        await self._kept.succeeded()
         self.flush()
 
     @property
@@ -150,7 +145,7 @@ class Forward:
 
     def statistics(self) -> dict[str, Any]:
         """The breaker and the sender in numbers, without the URL: health shows it to anybody on this machine."""
-        return self.breaker.statistics(self.breaker_name)
+        return self._kept.statistics()
 
     def told(self) -> dict[str, Any]:
         """The sender as a whole (DAEMON-10), for the one who runs the agent."""
@@ -231,10 +226,7 @@ class Forward:
         if not self._key or not self.pending:
             return False
         now = self.clock.seconds()
-        polled = self.breaker.polled(now)
-        if polled.state != self.breaker.state:
-            await self._set_breaker(polled)
-        if self.breaker.state == "open" or now < self._not_before or now >= self._stop_at:
+        if (await self._kept.poll()).state == "open" or now < self._not_before or now >= self._stop_at:
             return False
         return not self.held or changed or now >= self._held_until
 
@@ -258,7 +250,7 @@ class Forward:
         self._refused = 0
         journal.most = min(journal.most * 2, limits.BATCH_ITEMS)
         await journal.settle(part, became)
-        await self._set_breaker(self.breaker.succeeded())
+        await self._kept.succeeded()
 
     async def _failed(self, journal: Outgoing, part: Sequence[Record], failed: Failed) -> bool:
         """What a failure leads to; gives back whether sending may go on at once."""
@@ -281,7 +273,7 @@ class Forward:
             journal.most = max(1, len(part) // 2)
         if failed.kind in ("breaker", "slow"):
             self._not_before = now + failed.retry_after
-            await self._set_breaker(self.breaker.failed(self.now(), now))
+            await self._kept.failed()
         else:
             # After a hold one more item may be at fault: a journal that begins with many such still moves.
             self._refused = min(self._refused, limits.REFUSED_IN_A_ROW - 1)
@@ -292,25 +284,3 @@ class Forward:
     async def _set_aside(self, journal: Outgoing, record: Record, why: Rejected) -> None:
         now_ms, item = int(self.now() * 1000), Item.of(record, journal.journal.journal_id)
         await self.run(self.quarantine.keep, now_ms, why.reason, why.fields, record.entry.body, item)
-
-    async def _set_breaker(self, changed: Breaker) -> None:
-        before, self.breaker = self.breaker, changed
-        if changed == before:
-            return
-        if changed.state != before.state:
-            _log.info(
-                "breaker {name} {state}",
-                name=self.breaker_name,
-                state={"open": "opened", "half_open": "half-open"}.get(changed.state, changed.state),
-            )
-        try:
-            await self.run(_save, self.state_file, changed.encoded())
-        except OSError as error:
-            n = self._repeated.due("breaker", self.clock.seconds())
-            if n:
-                _log.warn("breaker {name}: its state cannot be written: {error}", name=self.breaker_name, error=error)
-
-
-def _save(path: Path, data: bytes) -> None:
-    files.make_private(path.parent)
-    files.replace(path, data)

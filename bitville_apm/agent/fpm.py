@@ -32,8 +32,8 @@ from zope.interface import implementer
 
 from bitville_apm import fastcgi, limits
 from bitville_apm.agent.config import FpmStatus
-from bitville_apm.agent.repeated import Repeated
 from bitville_apm.interfaces import IRollup, ISource
+from bitville_apm.repeated import Repeated
 
 _log = Logger()
 

@@ -23,11 +23,11 @@ from bitville_apm.agent.books import Books
 from bitville_apm.agent.disk import Appended, Disk
 from bitville_apm.agent.once import Once
 from bitville_apm.agent.reader import Read
-from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.segment import Entry, Place, Record
 from bitville_apm.agent.steps import ClockSteps
 from bitville_apm.agent.totals import NONE, Count, Totals
 from bitville_apm.agent.worker import Run
+from bitville_apm.repeated import Repeated
 
 _log = Logger()
 

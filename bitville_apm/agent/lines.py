@@ -21,9 +21,9 @@ from bitville_apm.agent.connection import Owed, PhpConnection
 from bitville_apm.agent.framing import Oversize
 from bitville_apm.agent.inflight import InFlight
 from bitville_apm.agent.pipeline import Pipeline
-from bitville_apm.agent.repeated import Repeated
 from bitville_apm.checks import Problem, Refused
 from bitville_apm.records import Line
+from bitville_apm.repeated import Repeated
 
 _log = Logger()
 _UNANSWERED = re.compile(rb'\s*\{\s*"t"\s*:\s*"(?:begin|route|spooled|count)"')

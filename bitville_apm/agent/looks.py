@@ -25,10 +25,10 @@ from bitville_apm.agent.host.telling import tell
 from bitville_apm.agent.inflight import Open
 from bitville_apm.agent.listener import PhpSource
 from bitville_apm.agent.pipeline import Pipeline
-from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.rollup import Task
 from bitville_apm.agent.worker import Run
 from bitville_apm.interfaces import ISource
+from bitville_apm.repeated import Repeated
 
 _log = Logger()
 

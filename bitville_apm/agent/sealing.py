@@ -35,7 +35,6 @@ from bitville_apm.agent.appends import NotWritten
 from bitville_apm.agent.eyes import Seen
 from bitville_apm.agent.journal import Journal
 from bitville_apm.agent.load import Load
-from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.rollup import Epoch, Rollup, Task
 from bitville_apm.agent.segment import FRAMED, Entry, Place, Record
 from bitville_apm.agent.worker import Run
@@ -44,6 +43,7 @@ from bitville_apm.checks import Refused
 from bitville_apm.interfaces import IRollup
 from bitville_apm.profile import Own
 from bitville_apm.records import Line
+from bitville_apm.repeated import Repeated
 from bitville_apm.requests import Request
 
 _log = Logger()

@@ -22,10 +22,10 @@ from bitville_apm import limits, reading
 from bitville_apm.agent import spoolfiles
 from bitville_apm.agent.appends import NotWritten
 from bitville_apm.agent.pipeline import Pipeline
-from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.spoolfiles import Contents
 from bitville_apm.agent.worker import Run
 from bitville_apm.checks import Refused
+from bitville_apm.repeated import Repeated
 
 _log = Logger()
 

@@ -18,9 +18,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from bitville_apm import limits
-from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.worker import Run
 from bitville_apm.garbage import Garbage
+from bitville_apm.repeated import Repeated
 
 _log = Logger()
 

@@ -22,6 +22,7 @@ from bitville_apm import limits
 from bitville_apm.collector.agents import Agents
 from bitville_apm.collector.alerts import Alerts
 from bitville_apm.collector.cleanup import Cleanup
+from bitville_apm.collector.graylog.service import Graylog, off
 from bitville_apm.collector.ingest import Ingest, caller_of
 from bitville_apm.collector.metrics import measures
 from bitville_apm.collector.nightly import Nightly
@@ -51,6 +52,7 @@ class App:
     spikes: Spikes
     nightly: Nightly
     alerts: Alerts
+    graylog: Graylog | None
     garbage: Garbage
     reactor: Any
     data: Path
@@ -125,6 +127,7 @@ class App:
             "spikes": self.spikes.state(),
             "drifts": self.nightly.state(),
             "alerts": self.alerts.state(),
+            **(off() if self.graylog is None else self.graylog.state()),
             "disk": disk,
         }
 

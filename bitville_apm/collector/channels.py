@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -46,6 +47,8 @@ def policy_of(ca: Path | None) -> BrowserLikePolicyForHTTPS:
         return BrowserLikePolicyForHTTPS()
     marker = b"-----END CERTIFICATE-----"
     parts = [part + marker for part in ca.read_bytes().split(marker)[:-1]]
+    if not parts:
+        raise OSError(errno.EINVAL, "there is no certificate in it (PEM)", str(ca))
     return BrowserLikePolicyForHTTPS(trustRootFromCertificates([Certificate.loadPEM(part) for part in parts]))
 
 

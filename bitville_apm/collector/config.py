@@ -128,6 +128,57 @@ class AlertsSection:
     per_hour: int = option(limits.ALERTS_PER_HOUR, _per_hour)
 
 
+def _host(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,255}", text):
+        raise ValueError("the name or address of a machine is wanted, such as graylog.example.com; the port is a key")
+    return text
+
+
+def _port(text: str) -> int:
+    port = int(text) if text.isdecimal() and len(text) < 6 else 0
+    if not 1 <= port <= 65535:
+        raise ValueError("a port is wanted, 1 to 65535")
+    return port
+
+
+def _facility(text: str) -> str:
+    if not text or len(text) > limits.NAME_CHARACTERS:
+        raise ValueError(f"a name of 1 to {limits.NAME_CHARACTERS} characters is wanted")
+    return text
+
+
+@attrs.frozen
+class GraylogSection:
+    """`[graylog]` in collector.ini: where everything that is received goes too."""
+
+    enabled: bool = option(False, ini.yes_no, was="GRAYLOG_ENABLED")
+    host: str = option("127.0.0.1", _host, was="GRAYLOG_HOST")
+    port: int = option(limits.GRAYLOG_PORT, _port, was="GRAYLOG_PORT")
+    protocol: str = option("tcp", ini.one_of("tcp", "tls"))
+    ca: Path | None = option(None, ini.optional_path)
+    facility: str = option("bitville-apm", _facility, was="GRAYLOG_FACILITY")
+
+    @property
+    def address(self) -> Address:
+        """Host and port."""
+        return Address(self.host, self.port)
+
+    @property
+    def place(self) -> str:
+        """For people: where, and how."""
+        return f"{self.address} by {self.kind}"
+
+    @property
+    def kind(self) -> str:
+        """What the input in Graylog is called."""
+        return {"tcp": "TCP", "tls": "TCP with TLS"}[self.protocol]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether others on the way can read what is sent."""
+        return self.protocol != "tls" and not self.address.is_loopback
+
+
 @attrs.frozen
 class CollectorConfig:
     """collector.ini; `keys` are the ingest keys of the environment, project -> key."""
@@ -135,6 +186,7 @@ class CollectorConfig:
     collector: CollectorSection
     retention: RetentionSection = attrs.field(factory=RetentionSection)
     alerts: AlertsSection = attrs.field(factory=AlertsSection)
+    graylog: GraylogSection = attrs.field(factory=GraylogSection)
     keys: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
 
@@ -158,7 +210,7 @@ def _with_first_version(file: ini.Ini, section: CollectorSection) -> CollectorSe
 
 def read_collector(path: Path | None, environment: Mapping[str, str]) -> CollectorConfig:
     """collector.ini and the environment. No path: defaults. Raises `ConfigError`."""
-    file = ini.read_file(path, environment, {"alerts", "collector", "retention"}, set())
+    file = ini.read_file(path, environment, {"alerts", "collector", "graylog", "retention"}, set())
     section = _with_first_version(file, file.section(CollectorSection, "collector"))
     if (section.certificate is None) != (section.private_key is None):
         raise ConfigError(file.path, "[collector] certificate and private_key belong together; give both or none")
@@ -183,4 +235,5 @@ def read_collector(path: Path | None, environment: Mapping[str, str]) -> Collect
     alerts = file.section(AlertsSection, "alerts")
     if alerts.mail_user and not alerts.mail_password:
         raise ConfigError(file.path, "[alerts] mail_user is given without mail_password")
-    return CollectorConfig(section, file.section(RetentionSection, "retention"), alerts, keys)
+    graylog = file.section(GraylogSection, "graylog")
+    return CollectorConfig(section, file.section(RetentionSection, "retention"), alerts, graylog, keys)

@@ -32,6 +32,8 @@ def measures(ready: Mapping[str, Any], ingest: Mapping[str, int], rates_refused:
         for name, value in counts.items():
             labels = {"way": way, "outcome": name}
             yield Measure("bitville_collector_alerts", "Alerts, by way and outcome", value, labels, counter=True)
+    if ready["graylog"]["enabled"]:
+        yield from _graylog(ready["graylog"], ready["replay"])
     help_ = "Alerts not sent because their project had too many in an hour"
     yield Measure("bitville_collector_alerts_suppressed", help_, ready["alerts"]["suppressed"], counter=True)
     for name, value in sorted(ready["database"].items()):
@@ -68,3 +70,15 @@ def _drifts(told: Mapping[str, Any]) -> Iterator[Measure]:
         ("failed", "Projects whose days could not be compared, and that were tried again"),
     ):
         yield Measure(f"bitville_collector_drifts_{name}", help_, told[name], counter=True)
+
+
+def _graylog(graylog: Mapping[str, Any], replay: Mapping[str, Any]) -> Iterator[Measure]:
+    name, help_ = "bitville_collector_graylog_messages", "Messages to Graylog, by what became of them"
+    for outcome in ("sent", "repeated", "dropped"):
+        yield Measure(name, help_, graylog[outcome], {"outcome": outcome}, counter=True)
+    help_ = "Times that Graylog took nothing"
+    yield Measure("bitville_collector_graylog_failures", help_, graylog["failures"], counter=True)
+    yield Measure("bitville_collector_graylog_pending", "Records that wait for Graylog", replay["pending"])
+    help_ = "1 while Graylog is not tried, for it failed five times"
+    is_open = graylog["circuit_breaker"]["state"] == "open"
+    yield Measure("bitville_collector_graylog_breaker_open", help_, int(is_open))

@@ -33,6 +33,8 @@ from bitville_apm.collector.datagrams import Datagrams
 from bitville_apm.collector.explainer import Explainer
 from bitville_apm.collector.first import ensure_local_key, ensure_way_in
 from bitville_apm.collector.gate import Gate
+from bitville_apm.collector.graylog.service import Graylog
+from bitville_apm.collector.graylog.wiring import graylog_of
 from bitville_apm.collector.ingest import Ingest
 from bitville_apm.collector.nightly import Nightly, spread_of
 from bitville_apm.collector.spikes import Spikes
@@ -89,6 +91,7 @@ class Collector(service.Service):
     _spikes: Spikes | None = None
     _nightly: Nightly | None = None
     _alerts: Alerts | None = None
+    _graylog: Graylog | None = None
     _port: Any = None
     _udp: Any = None
     _datagrams: Datagrams | None = None
@@ -116,9 +119,10 @@ class Collector(service.Service):
             self._ingest = ingest = Ingest(store, auth, agents, clock, rates, spikes.saw)
             self._cleanup = cleanup = Cleanup(store, clock, self.config.retention.days)
             self._nightly = nightly = Nightly(store, clock, spread_of(section.data))
+            self._graylog = graylog = self._forwarding(store, section, clock)
             app = App(
                 store, store.keyring, auth, ingest, cleanup, self._udp_state, agents, spikes, nightly, alerts,
-                self._garbage, clock, section.data, environment_keys=len(self.config.keys), started=now,
+                graylog, self._garbage, clock, section.data, environment_keys=len(self.config.keys), started=now,
             )  # fmt: skip
             peers = Peers(section.allow, section.trusted_proxies)
             gate = Gate(app.resource(resource(store, auth, clock, explainer)), peers, rates, self.reactor)
@@ -133,6 +137,8 @@ class Collector(service.Service):
             alerts.base_url = self.config.alerts.base_url or base_url
             for work in (ingest, cleanup, alerts, spikes, nightly):
                 work.start()
+            if graylog is not None:
+                graylog.start()
             self._collect_garbage(clock)
             url = ensure_way_in(store.keyring.main, section.data / "login.url", base_url, now)
         except (StoreError, CannotStart) as error:
@@ -180,6 +186,13 @@ class Collector(service.Service):
         except (OSError, SSL.Error) as error:
             raise CannotStart(f"[alerts] ca cannot be used: {getattr(error, 'strerror', None) or error}") from None
 
+    def _forwarding(self, store: SqliteStore, section: CollectorSection, clock: Any) -> Graylog | None:
+        """Who sends records on, if anybody does. Raises `CannotStart` for a `ca` that cannot be used."""
+        try:
+            return graylog_of(self.config.graylog, store.feed, section.data, self.reactor, clock.seconds)
+        except (OSError, SSL.Error) as error:
+            raise CannotStart(f"[graylog] ca cannot be used: {getattr(error, 'strerror', None) or error}") from None
+
     def _udp_state(self) -> dict[str, Any]:
         if self._datagrams is None:
             return {"enabled": False, "port": None, "received": 0, "errors": 0}
@@ -201,6 +214,8 @@ class Collector(service.Service):
             self._cleanup.stop()
         if self._ingest is not None:
             await self._ingest.stop()
+        if self._graylog is not None:
+            await self._graylog.stop()
         if self._nightly is not None:
             await self._nightly.stop()
         if self._alerts is not None:

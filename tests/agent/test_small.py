@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from bitville_apm import limits
-from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.unread import UnreadAcks, first_half
 from bitville_apm.agent.vitals import Vitals
+from bitville_apm.repeated import Repeated
 from tests.agent.journal_rig import at_once
 
 

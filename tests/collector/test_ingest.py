@@ -83,6 +83,7 @@ class IngestTests(TestCase):
             Spikes(self.store, Explainer(self.store, agents, reactor), reactor),
             Nightly(self.store, reactor),
             Alerts((), "", reactor, Rates()),
+            None,
             Garbage(),
             reactor,
             Path(),

@@ -165,7 +165,9 @@ def downgraded(path: Path, schema: str) -> None:
             db.execute("DROP INDEX request_duration")
             db.execute("ALTER TABLE request DROP COLUMN letters")
             db.execute("CREATE INDEX request_duration ON request (project, duration_ms, id)")
-        for table in ("spike", "drift") if schema == "main" else ("load", "total"):
+            db.execute("ALTER TABLE change DROP COLUMN newest")
+            db.execute("ALTER TABLE change DROP COLUMN file")
+        for table in ("spike", "drift", "graylog") if schema == "main" else ("load", "total"):
             db.execute(f"DROP TABLE {table}")
         db.execute("PRAGMA user_version = 1")
 

@@ -13,8 +13,8 @@ from twisted.python.failure import Failure
 from bitville_apm import limits
 from bitville_apm.agent.postgres.link import TooSlow, Unreachable
 from bitville_apm.agent.postgres.pace import Pace
-from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.worker import Run
+from bitville_apm.repeated import Repeated
 
 _log = Logger()
 _SILENT = "it does not answer"

@@ -35,9 +35,9 @@ from bitville_apm.agent.postgres.observations import Observation, called
 from bitville_apm.agent.postgres.pace import Pace
 from bitville_apm.agent.postgres.statements import Texts
 from bitville_apm.agent.postgres.statistics import LogPlace, Statistics
-from bitville_apm.agent.repeated import Repeated
 from bitville_apm.agent.worker import Run
 from bitville_apm.interfaces import ISource
+from bitville_apm.repeated import Repeated
 
 _log = Logger()
 _encoder = msgspec.json.Encoder()

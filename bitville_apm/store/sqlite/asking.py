@@ -34,6 +34,7 @@ _log = Logger()
 class Day:
     """One open day file, and the visible projects in it with their numbers."""
 
+    date: datetime.date
     db: sqlite3.Connection
     projects: dict[str, int]
     names: Names
@@ -79,7 +80,7 @@ class Asking:
                     db = lent.db
                     if db.execute("PRAGMA user_version").fetchone()[0] == 0:
                         continue  # the writer is just making it
-                    found += list(ask(Day(db, _visible(db, projects), lent.names, lent.bodies)))
+                    found += list(ask(Day(date, db, _visible(db, projects), lent.names, lent.bodies)))
                     if answered is not None:
                         answered.add(date)
                     self.damaged.pop(date, None)

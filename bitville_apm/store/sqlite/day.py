@@ -31,6 +31,10 @@ _WATERMARK = (
     "INSERT INTO watermark (project, journal, run, seq, items) VALUES (?,?,?,?,?) ON CONFLICT DO UPDATE"
     " SET seq = max(seq, excluded.seq), items = items + excluded.items"
 )
+_CHANGED = (
+    "UPDATE change SET n = n + 1, records = records + ?,"
+    " newest = max(newest, (SELECT coalesce(max(row), 0) FROM request))"
+)
 
 
 @attrs.define(eq=False)
@@ -83,7 +87,7 @@ class Day:
             _WATERMARK, [(project, journal, run, *held) for (project, journal, run), held in self._watermarks.items()]
         )
         self._watermarks.clear()
-        self._db.execute("UPDATE change SET n = n + 1, records = records + ?", (self._new,))
+        self._db.execute(_CHANGED, (self._new,))
 
     def commit(self) -> int:
         """Make durable what was written and prepared; how many records the file has now.

@@ -23,7 +23,7 @@ from bitville_apm import limits
 from bitville_apm.store.sqlite import upgrading
 
 _log = Logger()
-VERSIONS = {"day": 5, "main": 5}
+VERSIONS = {"day": 6, "main": 6}
 """The schema version this code writes, kept in the file as `user_version`."""
 
 SQL_ERRORS = (sqlite3.Error, UnicodeDecodeError)
@@ -114,6 +114,19 @@ def open_writer(path: Path, schema: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """All of what is done within, or nothing."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
 
 
 def bring_days_up_to_date(directory: Path) -> None:

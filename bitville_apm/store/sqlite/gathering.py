@@ -94,7 +94,11 @@ class Requests:
         """Put those that wait into the tables."""
         if not self._rows:
             return
-        first = 1 + (self._db.execute("SELECT max(row) FROM request").fetchone()[0] or 0)
+        # Behind every row there ever was: one that was removed may have been sent on.
+        (newest,) = self._db.execute(
+            "SELECT max(newest, coalesce((SELECT max(row) FROM request), 0)) FROM change"
+        ).fetchone()
+        first = 1 + newest
         kept = [self._bodies.compress(body) for body in self._plain]
         self._db.executemany(_INSERT_REQUEST, [(n, *row) for n, row in enumerate(self._rows, first)])
         self._db.executemany(_INSERT_PAYLOAD, enumerate(kept, first))

@@ -21,7 +21,7 @@ from twisted.logger import Logger
 
 from bitville_apm import limits
 from bitville_apm.store.interface import Cleaned
-from bitville_apm.store.sqlite import counting, drifts, hours, spikes
+from bitville_apm.store.sqlite import counting, drifts, hours, sending, spikes
 from bitville_apm.store.sqlite.days import Damaged
 from bitville_apm.store.sqlite.files import (
     SQL_ERRORS,
@@ -37,6 +37,7 @@ from bitville_apm.store.sqlite.files import (
     open_writer,
     remove_day,
     size_of,
+    transaction,
 )
 from bitville_apm.store.sqlite.reserve import Reserve
 
@@ -105,7 +106,7 @@ class Keeper:
                 elif date < day_of(self.now()) and self._add_up(main, date):
                     cleaned.added_up.append(date.isoformat())
             self._drop_for_space(main, cleaned)
-            with _transaction(main):
+            with transaction(main):
                 hours.forget_before(main, number_of(day_of(trusted)) - limits.HOURS_KEPT_DAYS)
                 spikes.forget(main, trusted - limits.HOURS_KEPT_DAYS * _DAY_S)
                 drifts.forget(main, trusted - limits.HOURS_KEPT_DAYS * _DAY_S)
@@ -171,7 +172,7 @@ class Keeper:
                 flaw = flaw_of(day_path(self.directory, date))  # the only look at all of it, once a day is over
                 if flaw is not None:
                     raise sqlite3.DatabaseError(flaw)
-                with _transaction(main):
+                with transaction(main):
                     hours.replace(main, date, day)
                 return True
         except SQL_ERRORS as error:
@@ -189,7 +190,7 @@ class Keeper:
             except SQL_ERRORS as error:
                 _log.error("day {day} goes without its hours: {error}", day=date.isoformat(), error=str(error))
                 day, stale = None, False
-            with _transaction(main):
+            with transaction(main):
                 if day is not None and stale:
                     main.execute("SAVEPOINT hours")
                     try:
@@ -199,9 +200,12 @@ class Keeper:
                             raise
                         main.execute("ROLLBACK TO hours")
                         _log.error("day {day} goes without its hours: {error}", day=date.isoformat(), error=str(error))
+                unsent = sending.drop(main, number_of(date), day)
                 _set_state(main, "dropped_through", max(number_of(date), _state(main, "dropped_through") or 0))
         remove_day(self.directory, date)
         _log.info("day {day} was dropped; its hours are kept", day=date.isoformat())
+        if unsent:
+            _log.warn("{n} records of day {day} went unsent: Graylog did not take them", n=unsent, day=date.isoformat())
 
     @contextlib.contextmanager
     def _day(self, date: datetime.date) -> Iterator[sqlite3.Connection | None]:
@@ -256,15 +260,3 @@ def _state(main: sqlite3.Connection, name: str) -> float | None:
 
 def _set_state(main: sqlite3.Connection, name: str, value: float) -> None:
     main.execute("INSERT OR REPLACE INTO state (name, value) VALUES (?, ?)", (name, value))
-
-
-@contextlib.contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise

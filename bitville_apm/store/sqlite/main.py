@@ -1,4 +1,7 @@
-"""`main.db`: keys, users, links and sessions, spikes and drifts. Synchronous: the command line uses it as it is."""
+"""`main.db`: keys, users, links and sessions, spikes and drifts, and how far records were sent on.
+
+Synchronous: the command line uses it as it is.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from typing import Any
 import attrs
 
 from bitville_apm import limits
+from bitville_apm.store.feed import Mark
 from bitville_apm.store.interface import Drifts, Spike
-from bitville_apm.store.sqlite import drifts, spikes
+from bitville_apm.store.sqlite import drifts, sending, spikes
 from bitville_apm.store.sqlite.files import StoreError, is_damage, open_writer
 
 
@@ -135,6 +139,24 @@ class Main:
     def keep_drifts(self, found: Drifts) -> None:
         """See `IStore`."""
         drifts.keep(self._db, found)
+
+    # --- What is sent on ----------------------------------------------------------------------------------
+
+    def begin_feed(self, now: float, heads: Sequence[sending.Head]) -> None:
+        """See `IFeed.begin`."""
+        sending.begin(self._db, now, heads)
+
+    def end_feed(self) -> None:
+        """See `IFeed.end`."""
+        sending.end(self._db)
+
+    def marks(self) -> Mapping[int, Mark]:
+        """See `IFeed.marks`."""
+        return sending.kept(self._db)
+
+    def keep_marks(self, marks: Sequence[Mark]) -> None:
+        """See `IFeed.sent`."""
+        sending.keep(self._db, marks)
 
     def _one(self, question: str, *values: object) -> Mapping[str, Any] | None:
         row = self._db.execute(question, values).fetchone()

@@ -38,6 +38,7 @@ from bitville_apm.store.sqlite import backup, rescue
 from bitville_apm.store.sqlite.asking import Asking
 from bitville_apm.store.sqlite.compressing import Teacher
 from bitville_apm.store.sqlite.days import DayFiles
+from bitville_apm.store.sqlite.feed import Feed
 from bitville_apm.store.sqlite.files import bring_days_up_to_date, day_of, days_in, size_of
 from bitville_apm.store.sqlite.keeping import Keeper
 from bitville_apm.store.sqlite.keyring import Keyring
@@ -135,6 +136,11 @@ class SqliteStore:
         for pool in (store._threads, store.keyring.thread, store._keeping_thread):
             pool.start()
         return store
+
+    @property
+    def feed(self) -> Feed:
+        """What is sent on."""
+        return Feed(self.keyring.main, self._asking, self._ask, self.keyring.do)
 
     async def close(self) -> None:
         """Commit what was given, close every file."""

@@ -23,6 +23,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "17 jumps": (0, 50),
     "18 restarts": (5, 100),
     "22 kills": (0, 100),
+    "24 rows": (600, 10_000),
     "20 idle connections": (600, 5000),
     "31 seconds of spike": (0, 60),
     "32 seconds frozen": (0, 20),
