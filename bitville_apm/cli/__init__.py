@@ -18,13 +18,14 @@ from bitville_apm.cli import (
     php,
     postgres,
     regressions,
+    requests,
     spikes,
     top,
     user,
 )
 from bitville_apm.ini import ConfigError
 
-COMMANDS = (demo, top, spikes, regressions, alerts, php, postgres, agent, journal, key, user, cert, backup)
+COMMANDS = (demo, top, requests, spikes, regressions, alerts, php, postgres, agent, journal, key, user, cert, backup)
 
 
 def parser() -> argparse.ArgumentParser:
