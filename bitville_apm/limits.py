@@ -440,6 +440,16 @@ GELF_CHUNK_BYTES = 1420
 GELF_CHUNKS = 128
 """More parts of one message Graylog does not put together."""
 
+GRAYLOG_UDP_BYTES = 64 * KIB
+GRAYLOG_UDP_REST_S = 0.02
+"""UDP has nobody who says that it is too fast: after so many bytes it rests, so that the 208 KiB that a receiving
+socket has unless it is told otherwise hold what comes: 3 MB a second."""
+GELF_SINK_BYTES = 2 * MIB
+"""Longest message that `bitville gelf-sink` takes, as Graylog's inputs do unless told otherwise."""
+GELF_SINK_HELD = 100
+GELF_PARTS_S = 5.0
+"""Messages whose parts have not all come by UDP: so many, and for so long, as in Graylog."""
+
 # --- Command line -----------------------------------------------------------------------------------------
 ASK_S = 60.0
 """How long a command waits for the collector: a report of a busy hour takes some seconds, and others may be first."""

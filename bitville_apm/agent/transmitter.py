@@ -23,6 +23,7 @@ from twisted.web.iweb import IPolicyForHTTPS, IResponse
 from bitville_apm import __version__, limits
 from bitville_apm.agent.segment import FRAMED, Record
 from bitville_apm.agent.worker import Run
+from bitville_apm.pools import quiet_pool
 
 FailureKind = Literal["breaker", "slow", "hold", "oversize", "invalid"]
 """What a failure means: the collector is unwell; it does not want us; one of the items is too large, or at fault."""
@@ -56,12 +57,6 @@ class Failed:
 
 class _TooLong(Exception):
     pass
-
-
-class _QuietFactory(HTTPConnectionPool._factory):  # type: ignore[misc, valid-type]
-    """A connection more or less is nothing to log."""
-
-    noisy = False
 
 
 _answer = msgspec.json.Decoder(Delivered)
@@ -114,8 +109,7 @@ class Transmitter:
     _client: treq.client.HTTPClient = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._pool = HTTPConnectionPool(self.reactor)
-        self._pool._factory = _QuietFactory
+        self._pool = quiet_pool(self.reactor)
         self._pool.cachedConnectionTimeout = int(limits.IDLE_LINK_S)
         agent = Agent(self.reactor, self.policy, connectTimeout=limits.CONNECT_TIMEOUT_S, pool=self._pool)
         self._client = treq.client.HTTPClient(agent)

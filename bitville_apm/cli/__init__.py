@@ -13,6 +13,7 @@ from bitville_apm.cli import (
     backup,
     cert,
     demo,
+    gelf_sink,
     journal,
     key,
     php,
@@ -25,7 +26,9 @@ from bitville_apm.cli import (
 )
 from bitville_apm.ini import ConfigError
 
-COMMANDS = (demo, top, requests, spikes, regressions, alerts, php, postgres, agent, journal, key, user, cert, backup)
+COMMANDS = (
+    demo, top, requests, spikes, regressions, alerts, php, postgres, agent, journal, key, user, cert, backup, gelf_sink,
+)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ from bitville_apm.cli import inis, keyring
 from bitville_apm.clock import WallClock
 from bitville_apm.collector.alerts import Alerts, reason_of
 from bitville_apm.collector.config import CollectorConfig
+from bitville_apm.collector.graylog.wiring import ways_of
 from bitville_apm.collector.message import Message
 from bitville_apm.ini import ConfigError
 from bitville_apm.store.interface import Spike
@@ -28,9 +29,9 @@ def add_to(commands: Any) -> None:
     actions = alerts.add_subparsers(metavar="ACTION", required=True)
     test = actions.add_parser(
         "test",
-        help="send a test by every way that [alerts] names",
-        description="Sends one alert by every way that [alerts] in collector.ini names, now and without another try, "
-        "and says what became of each. Exit code 0 when all were sent.",
+        help="send a test by every way that [alerts] names, and to Graylog",
+        description="Sends one alert by every way that [alerts] in collector.ini names, and to Graylog where [graylog] "
+        "is on, now and without another try, and says what became of each. Exit code 0 when all were sent.",
     )
     inis.add_options(test, "collector.ini")
     test.set_defaults(run=_test)
@@ -46,7 +47,8 @@ def _test(given: argparse.Namespace) -> int:
             raise
     if not told:
         raise ConfigError(
-            given.config or inis.ETC / "collector.ini", "[alerts] names nobody: set webhook, command or mail_to"
+            given.config or inis.ETC / "collector.ini",
+            "[alerts] names nobody: set webhook, command or mail_to (or [graylog])",
         )
     if given.json:
         print(json.dumps(told, indent=2))
@@ -59,7 +61,9 @@ def _test(given: argparse.Namespace) -> int:
 async def _sent(settings: CollectorConfig, reactor: Any, told: dict[str, str | None]) -> None:
     """Send, and note what became of each way: None, or why it was not sent."""
     try:
-        alerts = Alerts.of(settings.alerts, settings.alerts.base_url or settings.collector.base_url, WallClock(reactor))
+        ways = ways_of(settings.graylog, reactor)
+        base_url = settings.alerts.base_url or settings.collector.base_url
+        alerts = Alerts.of(settings.alerts, base_url, WallClock(reactor), ways)
     except Exception as error:  # noqa: BLE001 - OpenSSL has its own kinds
         told["ca"] = reason_of(error)
         return

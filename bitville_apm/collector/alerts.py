@@ -49,8 +49,8 @@ class Alerts:
     _stopping: bool = False
 
     @classmethod
-    def of(cls, section: AlertsSection, base_url: str, reactor: Any) -> Alerts:
-        """As collector.ini says. Raises `OSError` and OpenSSL's errors where `ca` cannot be used."""
+    def of(cls, section: AlertsSection, base_url: str, reactor: Any, more: Sequence[Channel] = ()) -> Alerts:
+        """As collector.ini says, and `more` ways. Raises `OSError` and OpenSSL's errors where `ca` cannot be used."""
         made = cls((), base_url, reactor, Rates(section.per_hour / 3600, section.per_hour))
         made.over = section.over
         channels: list[Channel] = []
@@ -65,7 +65,7 @@ class Alerts:
                 policy = policy_of(section.ca)
                 mail.policy = lambda host: policy.creatorForNetloc(host.encode(), 25)
             channels.append(mail)
-        made.channels = channels
+        made.channels = [*channels, *more]
         return made
 
     def start(self) -> None:

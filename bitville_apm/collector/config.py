@@ -154,9 +154,10 @@ class GraylogSection:
     enabled: bool = option(False, ini.yes_no, was="GRAYLOG_ENABLED")
     host: str = option("127.0.0.1", _host, was="GRAYLOG_HOST")
     port: int = option(limits.GRAYLOG_PORT, _port, was="GRAYLOG_PORT")
-    protocol: str = option("tcp", ini.one_of("tcp", "tls"))
+    protocol: str = option("tcp", ini.one_of("tcp", "tls", "udp", "http", "https"))
     ca: Path | None = option(None, ini.optional_path)
     facility: str = option("bitville-apm", _facility, was="GRAYLOG_FACILITY")
+    spikes: bool = option(True, ini.yes_no)
 
     @property
     def address(self) -> Address:
@@ -171,12 +172,12 @@ class GraylogSection:
     @property
     def kind(self) -> str:
         """What the input in Graylog is called."""
-        return {"tcp": "TCP", "tls": "TCP with TLS"}[self.protocol]
+        return {"tls": "TCP with TLS", "https": "HTTP with TLS"}.get(self.protocol, self.protocol.upper())
 
     @property
     def is_open(self) -> bool:
         """Whether others on the way can read what is sent."""
-        return self.protocol != "tls" and not self.address.is_loopback
+        return self.protocol not in ("tls", "https") and not self.address.is_loopback
 
 
 @attrs.frozen

@@ -6,8 +6,9 @@ import contextlib
 import ctypes
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from OpenSSL import SSL
@@ -34,7 +35,7 @@ from bitville_apm.collector.explainer import Explainer
 from bitville_apm.collector.first import ensure_local_key, ensure_way_in
 from bitville_apm.collector.gate import Gate
 from bitville_apm.collector.graylog.service import Graylog
-from bitville_apm.collector.graylog.wiring import graylog_of
+from bitville_apm.collector.graylog.wiring import graylog_of, ways_of
 from bitville_apm.collector.ingest import Ingest
 from bitville_apm.collector.nightly import Nightly, spread_of
 from bitville_apm.collector.spikes import Spikes
@@ -47,6 +48,7 @@ from bitville_apm.store.sqlite import SqliteStore
 from bitville_apm.store.sqlite.files import StoreError
 from bitville_apm.web.app import resource
 
+T = TypeVar("T")
 _log = Logger()
 _M_MMAP_THRESHOLD = -3
 
@@ -114,12 +116,15 @@ class Collector(service.Service):
             auth = Auth(store.keyring, clock, self.config.keys)
             agents, rates = Agents(), Rates()
             explainer = Explainer(store, agents, clock)
-            self._alerts = alerts = self._alerting(section, clock)
+            ways = _with_ca("graylog", ways_of, self.config.graylog, self.reactor)
+            self._alerts = alerts = _with_ca("alerts", Alerts.of, self.config.alerts, section.base_url, clock, ways)
             self._spikes = spikes = Spikes(store, explainer, clock, alerts.tell)
             self._ingest = ingest = Ingest(store, auth, agents, clock, rates, spikes.saw)
             self._cleanup = cleanup = Cleanup(store, clock, self.config.retention.days)
             self._nightly = nightly = Nightly(store, clock, spread_of(section.data))
-            self._graylog = graylog = self._forwarding(store, section, clock)
+            self._graylog = graylog = _with_ca(
+                "graylog", graylog_of, self.config.graylog, store.feed, section.data, self.reactor, clock.seconds
+            )
             app = App(
                 store, store.keyring, auth, ingest, cleanup, self._udp_state, agents, spikes, nightly, alerts,
                 graylog, self._garbage, clock, section.data, environment_keys=len(self.config.keys), started=now,
@@ -179,20 +184,6 @@ class Collector(service.Service):
             raise CannotStart(f"[collector] certificate or private_key cannot be used: {error}") from None
         return _result(endpoint.listen(site))
 
-    def _alerting(self, section: CollectorSection, clock: Any) -> Alerts:
-        """Who is told of spikes. Raises `CannotStart` for a `ca` that cannot be used."""
-        try:
-            return Alerts.of(self.config.alerts, section.base_url, clock)
-        except (OSError, SSL.Error) as error:
-            raise CannotStart(f"[alerts] ca cannot be used: {getattr(error, 'strerror', None) or error}") from None
-
-    def _forwarding(self, store: SqliteStore, section: CollectorSection, clock: Any) -> Graylog | None:
-        """Who sends records on, if anybody does. Raises `CannotStart` for a `ca` that cannot be used."""
-        try:
-            return graylog_of(self.config.graylog, store.feed, section.data, self.reactor, clock.seconds)
-        except (OSError, SSL.Error) as error:
-            raise CannotStart(f"[graylog] ca cannot be used: {getattr(error, 'strerror', None) or error}") from None
-
     def _udp_state(self) -> dict[str, Any]:
         if self._datagrams is None:
             return {"enabled": False, "port": None, "received": 0, "errors": 0}
@@ -230,6 +221,14 @@ class Collector(service.Service):
         """Take nothing more, commit what was taken, close the files."""
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
+
+
+def _with_ca(section: str, make: Callable[..., T], *arguments: object) -> T:
+    """What a section makes that may have a `ca`. Raises `CannotStart` for one that cannot be used."""
+    try:
+        return make(*arguments)
+    except (OSError, SSL.Error) as error:
+        raise CannotStart(f"[{section}] ca cannot be used: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _make_directory(path: Path) -> None:

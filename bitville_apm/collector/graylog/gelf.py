@@ -18,10 +18,11 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from bitville_apm import limits
+from bitville_apm.collector.message import Message
 from bitville_apm.store.interface import Stored
 
 Value = str | int | float
-_INFORMATIONAL = 6
+_WARNING, _NOTICE, _INFORMATIONAL = 4, 5, 6
 _CHUNKED = b"\x1e\x0f"
 _HEAD = struct.Struct("!2s8sBB")
 _PAYLOAD = limits.GELF_CHUNK_BYTES - _HEAD.size
@@ -66,6 +67,32 @@ def of_record(stored: Stored, facility: str) -> dict[str, Value]:
             "_release": found.release,
         }
     return fitting(message)
+
+
+def of_spike(message: Message, facility: str) -> dict[str, Value]:
+    """The message of an alert: its subject, the whole report, and in fields what a stream may look at."""
+    spike, event = message.spike, message.event
+    over = event == "over" and spike.end is not None
+    return fitting(
+        {
+            "version": "1.1",
+            "host": spike.hosts[0] if spike.hosts else "unknown",
+            "short_message": message.subject,
+            "full_message": message.markdown(),
+            "timestamp": round((spike.end if over else None) or spike.onset, 6),
+            "level": _NOTICE if over else _WARNING,
+            "_bv_id": f"{spike.project}/spike/{spike.id}/{event}",
+            "_project": spike.project,
+            "_kind": "spike",
+            "_event": event,
+            "_verdict": message.report.verdict,
+            "_link": message.link,
+            "_hosts": ", ".join(spike.hosts),
+            "_load": _fraction(spike.level),
+            "_load_before": _fraction(spike.baseline),
+            "_facility": facility,
+        }
+    )
 
 
 def fitting(message: Mapping[str, Value | None]) -> dict[str, Value]:

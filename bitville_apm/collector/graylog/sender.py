@@ -30,3 +30,14 @@ class Sender(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+
+
+def reason_of(error: BaseException | None) -> str:
+    """What went wrong with a connection, in one line: the innermost cause, and OpenSSL's own words out of its list."""
+    reasons = getattr(error, "reasons", None)
+    if reasons:
+        return reason_of(reasons[-1].value)
+    arguments = getattr(error, "args", ())
+    if type(error).__module__ == "OpenSSL.SSL" and arguments and isinstance(arguments[0], list):
+        return "; ".join(str(entry[-1]) for entry in arguments[0]) or "TLS failed"
+    return str(error).strip() or type(error).__name__

@@ -78,7 +78,7 @@ class Graylog:
         """Begin to send."""
         _log.info("records go to Graylog at {place}", place=self.section.place)
         if self.section.is_open:
-            _log.warn("they go there unencrypted; [graylog] protocol = tls encrypts them")
+            _log.warn("they go there unencrypted; [graylog] protocol = tls or https encrypts them")
         self._running = Deferred.fromCoroutine(self._run())
 
     async def stop(self) -> None:

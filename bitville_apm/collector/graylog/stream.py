@@ -26,7 +26,7 @@ from zope.interface import implementer
 
 from bitville_apm import limits
 from bitville_apm.collector.graylog import gelf
-from bitville_apm.collector.graylog.sender import NotSent
+from bitville_apm.collector.graylog.sender import NotSent, reason_of
 from bitville_apm.ini import Address
 
 _BYTES_ACKED = 120
@@ -61,9 +61,10 @@ class StreamSender:
             raise
 
     async def close(self) -> None:
-        """See `Sender`."""
+        """See `Sender`. What was written is still sent: the other end is not to lose it for a reset."""
         if self._stream is not None:
-            self._stream.abort()
+            self._stream.lost = self._stream.lost or "let go"
+            self._stream.wire.loseConnection()
 
     async def _connect(self) -> _Stream:
         stream = _Stream()
@@ -86,7 +87,7 @@ class StreamSender:
             ) from None
         except Exception as error:  # noqa: BLE001 - whatever the network or OpenSSL have, it is a failure to be told
             stream.abort()
-            raise NotSent(f"no connection to {self.address}: {_reason(error)}") from None
+            raise NotSent(f"no connection to {self.address}: {reason_of(error)}") from None
         return stream
 
     async def _taken(self, stream: _Stream) -> None:
@@ -150,7 +151,7 @@ class _Stream(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Note why."""
-        self.lost = _reason(reason.value)
+        self.lost = reason_of(reason.value)
         if not self.ready.called:
             self.ready.errback(reason)
 
@@ -173,11 +174,3 @@ class _Wire(ProtocolWrapper):
 class _Counting(WrappingFactory):
     protocol = _Wire
     noisy = False
-
-
-def _reason(error: BaseException | None) -> str:
-    """What went wrong, in one line; OpenSSL's own reason out of its list."""
-    arguments = getattr(error, "args", ())
-    if type(error).__module__ == "OpenSSL.SSL" and arguments and isinstance(arguments[0], list):
-        return "; ".join(str(entry[-1]) for entry in arguments[0]) or "TLS failed"
-    return str(error).strip() or type(error).__name__

@@ -9,8 +9,11 @@ from typing import Any
 
 from twisted.internet.threads import deferToThreadPool
 
-from bitville_apm.collector.channels import policy_of
+from bitville_apm.collector.channels import Channel, policy_of
 from bitville_apm.collector.config import GraylogSection
+from bitville_apm.collector.graylog.alert import GraylogWay
+from bitville_apm.collector.graylog.datagrams import DatagramSender
+from bitville_apm.collector.graylog.posts import PostSender
 from bitville_apm.collector.graylog.sender import Sender
 from bitville_apm.collector.graylog.service import Graylog
 from bitville_apm.collector.graylog.stream import StreamSender
@@ -20,11 +23,23 @@ from bitville_apm.store.feed import IFeed
 
 def sender_of(section: GraylogSection, reactor: Any) -> Sender:
     """The way that `protocol` names. Raises `OSError`, `SSL.Error` where `ca` cannot be used."""
-    address, tls = section.address, None
-    if section.protocol == "tls":
-        policy = policy_of(section.ca)
-        tls = lambda: policy.creatorForNetloc(address.host.encode(), address.port)  # noqa: E731
-    return StreamSender(address, reactor, tls)
+    address, protocol = section.address, section.protocol
+    if protocol == "udp":
+        return DatagramSender(address, reactor)
+    policy = policy_of(section.ca)
+    if protocol in ("http", "https"):
+        return PostSender(address, protocol, policy, reactor)
+    if protocol == "tls":
+        return StreamSender(address, reactor, lambda: policy.creatorForNetloc(address.host.encode(), address.port))
+    return StreamSender(address, reactor)
+
+
+def ways_of(section: GraylogSection, reactor: Any) -> list[Channel]:
+    """The ways of alerts that `[graylog]` adds. Raises as `sender_of`."""
+    if not section.enabled or not section.spikes:
+        return []
+    sender_of(section, reactor)  # so that a `ca` that cannot be used is known now
+    return [GraylogWay(lambda: sender_of(section, reactor), section.facility)]
 
 
 def graylog_of(
