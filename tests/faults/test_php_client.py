@@ -94,7 +94,10 @@ def test_a_hung_agent(tmp_path: Path, site: Site, seconds: int, heartbeat: bool)
             server.get(site, code)
             return (time.monotonic() - began) * 1000
 
-        noise = max(page() for _ in range(NOISE_PAGES))
+        before = [page() for _ in range(NOISE_PAGES)]
+        noise = max(before)
+        # Pages that the machine alone holds up for so long.
+        busy = sum(ms > 40 for ms in before) / len(before)
         assert agent.process is not None
         agent.process.send_signal(signal.SIGSTOP)
         try:
@@ -118,7 +121,7 @@ def test_a_hung_agent(tmp_path: Path, site: Site, seconds: int, heartbeat: bool)
         # Not the longest: that is how long this machine had no time for the pool.
         assert usual <= 55 + noise, told
         # The first three; without a heartbeat one worker tries every three seconds; some misses are explained by load.
-        assert len(waited) <= 12 + seconds / 3, told
+        assert len(waited) <= 12 + seconds / 3 + 2 * busy * len(took), told
         rig.wait_until(lambda: set(ids) <= collector.items.keys(), 60, "records are missing at the collector")
         rig.wait_until(lambda: agent.ledger()["pending"] == 0)
         assert set(ids) == collector.items.keys()
