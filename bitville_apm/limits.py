@@ -459,6 +459,10 @@ SPIKES_TOLD_S = 7 * 86_400.0
 """What `bitville spikes` lists when nobody says from when."""
 SHORT_ID = 8
 """Characters of an id that people are shown, where they tell it apart."""
+STATEMENT_TOLD = 600
+"""Characters of a statement in a terminal: some eight lines. `--json` has all of it."""
+FRAMES_TOLD = 4
+"""Frames of a statement's stack in a terminal, the innermost first: the place, and how one came there."""
 
 # --- Pages and API (design 7) -----------------------------------------------------------------------------
 PARAMETER_CHARACTERS = 2048

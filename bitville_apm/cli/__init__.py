@@ -19,6 +19,7 @@ from bitville_apm.cli import (
     php,
     postgres,
     regressions,
+    request,
     requests,
     spikes,
     top,
@@ -27,7 +28,8 @@ from bitville_apm.cli import (
 from bitville_apm.ini import ConfigError
 
 COMMANDS = (
-    demo, top, requests, spikes, regressions, alerts, php, postgres, agent, journal, key, user, cert, backup, gelf_sink,
+    demo, top, requests, request, spikes, regressions, alerts, php, postgres, agent, journal, key, user, cert, backup,
+    gelf_sink,
 )  # fmt: skip
 
 

@@ -29,7 +29,11 @@ from bitville_apm.ini import ConfigError
 
 
 class Declined(Exception):
-    """Why there is no answer, and what to do: one line."""
+    """Why there is no answer, and what to do: one line. `status` is what the collector answered, where it did."""
+
+    def __init__(self, why: str, status: int | None = None) -> None:
+        super().__init__(why)
+        self.status = status
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +90,8 @@ class Collector:
         finally:
             connection.close()
         if response.status != 200:
-            raise Declined(f"the collector at {self.url} says {response.status}: {_message(body)}")
+            why = f"the collector at {self.url} says {response.status}: {_message(body)}"
+            raise Declined(why, response.status)
         return body
 
     def json(self, path: str, **parameters: object) -> Any:

@@ -91,7 +91,7 @@ def _events(events: Sequence[tuple[float, str, Event]]) -> Flattenable:
     rows = [
         tags.tr(
             tags.td(time(at), class_="when"),
-            tags.td(words.cut(_what(event), 300), tags.small(" ", words.cut(place, 80), class_="faint")),
+            tags.td(words.cut(what_of(event), 300), tags.small(" ", words.cut(place, 80), class_="faint")),
             tags.td(folded(words.cut(event.statement)), _plan(event.plan), class_="name"),
         )
         for at, place, event in events[: limits.FUNCTIONS_SHOWN]
@@ -99,7 +99,8 @@ def _events(events: Sequence[tuple[float, str, Event]]) -> Flattenable:
     return table("What the log says", (Column("In the log"), Column("What"), Column("Statement")), rows)
 
 
-def _what(event: Event) -> str:
+def what_of(event: Event) -> str:
+    """A line of the log in words."""
     if event.event == "lock_wait":
         held = f", held by {', '.join(map(str, event.holders))}" if event.holders else ""
         waited = words.milliseconds(event.waited_ms)
