@@ -459,6 +459,22 @@ SPIKES_TOLD_S = 7 * 86_400.0
 """What `bitville spikes` lists when nobody says from when."""
 SHORT_ID = 8
 """Characters of an id that people are shown, where they tell it apart."""
+DOCTOR_S = 12.0
+"""What all checks of `bitville doctor` have, which run at once: PHP and a Postgres get 10 s to answer."""
+DOCTOR_FREE_BYTES = 1024 * MIB
+"""A disk with less is told, or with less than `DOCTOR_FREE_SHARE` of a small one: what a journal may take."""
+DOCTOR_FREE_SHARE = 0.1
+"""The same of a disk of less than 10 GiB."""
+DOCTOR_FREE_LEAST_BYTES = 64 * MIB
+"""With less than this it is a question of minutes until nothing can be written."""
+DOCTOR_JOURNAL_SHARE = 0.5
+"""A journal fuller than this is told: as much time again, and the oldest records go."""
+DOCTOR_CERTIFICATE_S = 14 * 86_400.0
+"""A certificate that ends sooner is told: renewals that work come before that."""
+DOCTOR_BEAT_S = 3.0
+"""A heartbeat older than this makes PHP write to its spool: HEARTBEAT_STALE_S of its client."""
+DOCTOR_SILENT_S = 60.0
+"""A collector that no agent spoke to in so long after its start: frames come every ten seconds."""
 STATEMENT_TOLD = 600
 """Characters of a statement in a terminal: some eight lines. `--json` has all of it."""
 FRAMES_TOLD = 4

@@ -13,6 +13,7 @@ from bitville_apm.cli import (
     backup,
     cert,
     demo,
+    doctor,
     gelf_sink,
     journal,
     key,
@@ -28,8 +29,8 @@ from bitville_apm.cli import (
 from bitville_apm.ini import ConfigError
 
 COMMANDS = (
-    demo, top, requests, request, spikes, regressions, alerts, php, postgres, agent, journal, key, user, cert, backup,
-    gelf_sink,
+    demo, top, requests, request, spikes, regressions, doctor, alerts, php, postgres, agent, journal, key, user, cert,
+    backup, gelf_sink,
 )  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def status_lines(told: Mapping[str, Any]) -> Iterator[str]:
     worker, breakers = stats["worker"], stats["circuit_breaker"]["by_pipeline"]
     yield f"status        {told['status']}"
     yield from (f"  because     {why}" for why in told["why"])
-    yield f"agent         {told['version']}, pid {told['pid']}, up {_span(told['uptime_seconds'])}"
+    yield f"agent         {told['version']}, pid {told['pid']}, up {span(told['uptime_seconds'])}"
     last = told["last_restart"]
     if last is not None:
         yield (
@@ -150,7 +150,8 @@ def _above(limit: int, words: str) -> str:
     return words.format(limit) if limit else "never"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """A time in its two largest units: 2 h 5 min."""
     minutes, left = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

@@ -64,34 +64,38 @@ class Collector:
     url: str
     headers: Mapping[str, str] = attrs.field(repr=False)
     context: ssl.SSLContext | None = None
+    seconds: float = limits.ASK_S
+
+    def ask(self, path: str) -> tuple[int, Mapping[str, str], bytes]:
+        """What a path below the url is answered: status, headers (names in lower case), body. Raises `Declined`."""
+        parts = urlsplit(self.url)
+        secure = parts.scheme == "https"
+        host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+        connection = (
+            http.client.HTTPSConnection(host, port, timeout=self.seconds, context=self.context)
+            if secure
+            else http.client.HTTPConnection(host, port, timeout=self.seconds)
+        )
+        try:
+            connection.request("GET", parts.path.rstrip("/") + path, headers=dict(self.headers))
+            response = connection.getresponse()
+            headers = {name.lower(): value for name, value in response.getheaders()}
+            return response.status, headers, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise Declined(f"no collector answers at {self.url}: {why}") from None
+        finally:
+            connection.close()
 
     def get(self, path: str, **parameters: object) -> bytes:
         """The body of an answer. Parameters that are None are left out, `from_` loses its underscore.
 
         Raises `Declined`.
         """
-        parts = urlsplit(self.url)
         given = {name.rstrip("_"): str(value) for name, value in parameters.items() if value is not None}
-        address = f"{parts.path.rstrip('/')}/api/{path}" + (f"?{urlencode(given)}" if given else "")
-        secure = parts.scheme == "https"
-        host, port = parts.hostname or "", parts.port or (443 if secure else 80)
-        connection = (
-            http.client.HTTPSConnection(host, port, timeout=limits.ASK_S, context=self.context)
-            if secure
-            else http.client.HTTPConnection(host, port, timeout=limits.ASK_S)
-        )
-        try:
-            connection.request("GET", address, headers=dict(self.headers))
-            response = connection.getresponse()
-            body = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise Declined(f"no collector answers at {self.url}: {why}") from None
-        finally:
-            connection.close()
-        if response.status != 200:
-            why = f"the collector at {self.url} says {response.status}: {_message(body)}"
-            raise Declined(why, response.status)
+        status, _, body = self.ask(f"/api/{path}" + (f"?{urlencode(given)}" if given else ""))
+        if status != 200:
+            raise Declined(f"the collector at {self.url} says {status}: {_message(body)}", status)
         return body
 
     def json(self, path: str, **parameters: object) -> Any:
@@ -118,12 +122,11 @@ def collector(given: argparse.Namespace) -> Iterator[Collector]:
     if key is not None:
         if url is None:
             url = _own_url(inis.collector(given))
-        yield Collector(_url_of(url), {"Authorization": f"Bearer {key}"}, _context(given.ca))
+        yield Collector(_url_of(url), {"Authorization": f"Bearer {key}"}, trusting(given.ca))
         return
     if url is not None:
         raise Declined(f"{url} wants to know who asks: give a key of scope read in --key-file, BITVILLE_KEY or --key")
     settings = inis.collector(given)
-    section = settings.collector
     with contextlib.ExitStack() as stack:
         try:
             main = stack.enter_context(keyring.opened(settings))
@@ -136,8 +139,7 @@ def collector(given: argparse.Namespace) -> Iterator[Collector]:
         token = secrets.token_urlsafe(32)
         main.add_session(digest(token), admins[0]["name"], keyring.now() + limits.ASK_SESSION_S)
         try:
-            context = None if section.certificate is None else _own_context(section.certificate)
-            yield Collector(_own_url(settings), {"Cookie": f"bitville_session={token}"}, context)
+            yield own(settings, {"Cookie": f"bitville_session={token}"})
         finally:
             main.drop_session(digest(token))
 
@@ -163,6 +165,12 @@ def _url_of(text: str) -> str:
         raise Declined(f"{text!r}: {error}") from None
 
 
+def own(settings: CollectorConfig, headers: Mapping[str, str], seconds: float = limits.ASK_S) -> Collector:
+    """The collector of this machine. Raises `ConfigError`."""
+    certificate = settings.collector.certificate
+    return Collector(_own_url(settings), headers, None if certificate is None else _own_context(certificate), seconds)
+
+
 def _own_url(settings: CollectorConfig) -> str:
     """Where the collector of this machine listens; by the loopback when it listens everywhere."""
     section = settings.collector
@@ -170,7 +178,8 @@ def _own_url(settings: CollectorConfig) -> str:
     return f"{'https' if section.certificate else 'http'}://{attrs.evolve(section.listen, host=host)}"
 
 
-def _context(ca: Path | None) -> ssl.SSLContext:
+def trusting(ca: Path | None) -> ssl.SSLContext:
+    """Believes the certificates in this file, or the system's. Raises `ConfigError`."""
     try:
         return ssl.create_default_context(cafile=None if ca is None else str(ca))
     except (OSError, ssl.SSLError) as error:
@@ -179,7 +188,7 @@ def _context(ca: Path | None) -> ssl.SSLContext:
 
 def _own_context(certificate: Path) -> ssl.SSLContext:
     """Believes this collector's own certificate, by whatever name it is asked, and no other."""
-    context = _context(certificate)
+    context = trusting(certificate)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.check_hostname = False
     return context

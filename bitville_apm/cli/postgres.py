@@ -96,7 +96,7 @@ def _check(given: argparse.Namespace) -> int:
     if not servers:
         print("bitville: agent.ini has no [postgres] section with a dsn", file=sys.stderr)
         return 1
-    found = [_look_at(server) for server in servers]
+    found = [look_at(server) for server in servers]
     if given.json:
         print(json.dumps(found))
     else:
@@ -109,7 +109,7 @@ def _check(given: argparse.Namespace) -> int:
     return 1 if any(told["error"] for told in found) else 0
 
 
-def _look_at(server: PostgresSection) -> dict[str, Any]:
+def look_at(server: PostgresSection) -> dict[str, Any]:
     """One server, as an agent would see it."""
     from bitville_apm.agent.postgres.link import Link, TooSlow, Unreachable
     from bitville_apm.agent.postgres.looker import Looker

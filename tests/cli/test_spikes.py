@@ -217,7 +217,7 @@ def test_its_own_certificate_counts() -> None:
         own = asking.Collector(url, {}, asking._own_context(Path("own.pem")))
         assert own.json("spikes", from_=1, host=None)["path"] == "/apm/api/spikes?from=1"
         contexts: tuple[ssl.SSLContext, ...] = (
-            asking._own_context(Path("other.pem")), asking._context(Path("own.pem")), asking._context(None),
+            asking._own_context(Path("other.pem")), asking.trusting(Path("own.pem")), asking.trusting(None),
         )  # fmt: skip
         for context in contexts:
             with pytest.raises(asking.Declined, match="no collector answers"):

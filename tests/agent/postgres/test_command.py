@@ -36,7 +36,9 @@ def test_setup_prints_what_it_takes(postgres: Server, capsys: pytest.CaptureFixt
 def test_check_says_what_each_server_shows(
     postgres: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """PG-08: version, role, statistics and log of a server that is reached, why not of one that is not, exit code 1."""
+    """PG-08: version, role, statistics and log of a server that is reached, why not of one that is not, exit code 1;
+    without an agent `bitville doctor` looks as well.
+    """
     good = f"[postgres main]\ndsn = {postgres.dsn(user='bitville')}\n"
     assert main(["postgres", "check", "--config", ini(tmp_path, good), "--json"]) == 0
     (told,) = json.loads(capsys.readouterr().out)
@@ -47,5 +49,10 @@ def test_check_says_what_each_server_shows(
     out = capsys.readouterr().out
     assert "main: reached\n" in out
     assert "away: it cannot be reached: " in out
+    assert main(["doctor", "--etc", str(tmp_path), "--agent", str(tmp_path / "agent.ini"), "--json"]) == 2
+    told = {one["about"]: one for one in json.loads(capsys.readouterr().out)["checks"]}
+    assert (told["postgres main"]["level"], told["postgres main"]["what"]) == ("ok", "is reached")
+    assert told["postgres away"]["level"] == "problem"
+    assert told["postgres away"]["what"].startswith("it cannot be reached: ")
     assert main(["postgres", "check", "--config", ini(tmp_path, "")]) == 1
     assert capsys.readouterr().err == "bitville: agent.ini has no [postgres] section with a dsn\n"
