@@ -475,6 +475,14 @@ DOCTOR_BEAT_S = 3.0
 """A heartbeat older than this makes PHP write to its spool: HEARTBEAT_STALE_S of its client."""
 DOCTOR_SILENT_S = 60.0
 """A collector that no agent spoke to in so long after its start: frames come every ten seconds."""
+TAIL_S = 2.0
+"""Between two looks of `bitville tail`: agents send every five seconds, and a look costs the collector some ms."""
+TAIL_BACK_S = 900.0
+"""How long before now requests of `bitville tail` may have begun: longer than most of them can take."""
+TAIL_PAGES = 10
+"""Pages of one of its looks: 500 requests a second that are kept whole; more nobody reads."""
+TAIL_FIRST = 10
+"""Requests it begins with, so that one sees that it works."""
 STATEMENT_TOLD = 600
 """Characters of a statement in a terminal: some eight lines. `--json` has all of it."""
 FRAMES_TOLD = 4

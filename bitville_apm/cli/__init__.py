@@ -23,14 +23,15 @@ from bitville_apm.cli import (
     request,
     requests,
     spikes,
+    tail,
     top,
     user,
 )
 from bitville_apm.ini import ConfigError
 
 COMMANDS = (
-    demo, top, requests, request, spikes, regressions, doctor, alerts, php, postgres, agent, journal, key, user, cert,
-    backup, gelf_sink,
+    demo, top, requests, request, tail, spikes, regressions, doctor, alerts, php, postgres, agent, journal, key, user,
+    cert, backup, gelf_sink,
 )  # fmt: skip
 
 
