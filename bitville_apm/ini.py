@@ -8,7 +8,9 @@ The environment goes over the file, the file over the default (DAEMON-16): key `
 from __future__ import annotations
 
 import configparser
+import errno
 import ipaddress
+import os
 import re
 import stat
 from collections.abc import Callable, Mapping
@@ -43,6 +45,19 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+_WHAT_TO_DO = {
+    errno.EADDRINUSE: "another process listens there; stop it, or name another port",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.EACCES: "ports below 1024 are root's; name another",
+}
+
+
+def unusable(address: Address | str, error: OSError) -> str:
+    """Why nobody can listen at an address, and what to do."""
+    why = os.strerror(error.errno) if error.errno else str(error)
+    return "; ".join([f"{address}: {why}", *filter(None, [_WHAT_TO_DO.get(error.errno or 0)])])
 
 
 def is_loopback(host: str) -> bool:
@@ -208,6 +223,18 @@ class Ini:
             raise ConfigError(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
+def _unparsed(error: configparser.Error) -> str:
+    """What is wrong with a file's form; never the line itself, which may hold a key."""
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return f"line {error.lineno} stands before the first [section]"
+    if isinstance(error, configparser.DuplicateOptionError):
+        return f"line {error.lineno}: [{error.section}] has a {error.option} already"
+    if isinstance(error, configparser.DuplicateSectionError):
+        return f"line {error.lineno}: [{error.section}] is there already"
+    lines = error.errors if isinstance(error, configparser.ParsingError) else []
+    return f"line {', '.join(str(number) for number, _ in lines)}: name = value is wanted"
+
+
 def read_file(path: Path | None, environment: Mapping[str, str], plain: set[str], named: set[str]) -> Ini:
     """Read an ini file that may have the sections `plain`, and `[kind]` or `[kind NAME]` for each kind in `named`.
 
@@ -228,7 +255,7 @@ def read_file(path: Path | None, environment: Mapping[str, str], plain: set[str]
         except UnicodeDecodeError:
             raise ConfigError(path, "is not UTF-8") from None
         except configparser.Error as error:
-            raise ConfigError(path, " ".join(str(error).split())) from None
+            raise ConfigError(path, _unparsed(error)) from None
     for section in parser.sections():
         if section not in plain and section.split(" ", 1)[0] not in named:
             known = sorted(plain | named | {f"{kind} NAME" for kind in named})

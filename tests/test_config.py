@@ -102,8 +102,10 @@ def test_secrets_are_not_shown() -> None:
         ("[limits]\nmax_requests = -1\n", "whole requests are wanted, 1 or more; 0 for never"),
         ("[limits]\nmin_lifetime = 1h\n", "whole seconds are wanted, 0 or more"),
         ("[limits]\nmemory_mb = 10\n", "megabytes are wanted, 80 or more; 0 for never"),
-        ("no section\n", "no section headers"),
-        ("[agent]\n[agent]\n", "already exists"),
+        ("no section\n", "line 1 stands before the first [section]"),
+        ("[agent]\n[agent]\n", "line 2: [agent] is there already"),
+        ("[agent]\nstate = /a\nstate = /b\n", "line 3: [agent] has a state already"),
+        ("[collector]\nkey\n[agent]\nstate\n", "line 2, 4: name = value is wanted"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(text: str, expected: str) -> None:
@@ -112,6 +114,12 @@ def test_a_wrong_setting_is_one_line_that_names_it(text: str, expected: str) -> 
     assert expected in message
     assert message.startswith(str(Path("some.ini").absolute()))
     assert "\n" not in message
+
+
+def test_a_line_that_is_not_understood_is_not_repeated() -> None:
+    """PHP-09, CFG-06: a key without its `=` stands in no log."""
+    for text in ("key bv_7_hunter2\n", "[collector]\nkey bv_7_hunter2\n"):
+        assert "hunter2" not in error_of(text)
 
 
 def test_a_world_readable_file_is_refused() -> None:

@@ -17,7 +17,7 @@ from bitville_apm.agent.handover import Holds
 from bitville_apm.agent.inherited import Lent, unclaimed
 from bitville_apm.agent.lifecycle import HELD
 from bitville_apm.agent.socketfile import CannotListen, SocketFile, lock
-from bitville_apm.ini import Address
+from bitville_apm.ini import Address, unusable
 
 
 def check(settings: AgentConfig, environment: Mapping[str, str]) -> None:
@@ -55,4 +55,4 @@ def _free(what: str, address: Address, kind: int) -> None:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((address.host, address.port))
     except OSError as error:
-        raise CannotListen(f"{what} {address}: {error.strerror}") from None
+        raise CannotListen(f"{what} {unusable(address, error)}") from None

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -29,6 +30,7 @@ from bitville_apm.agent.socketfile import CannotListen, lock
 from bitville_apm.agent.spool import Spool
 from bitville_apm.agent.vitals import Vitals
 from bitville_apm.agent.worker import Worker
+from bitville_apm.ini import unusable
 from bitville_apm.interfaces import ISource
 
 _log = Logger()
@@ -79,7 +81,9 @@ class AgentService(Service):
             self.listen_health(self).addBoth(outcome.append)
             (port,) = outcome
             if isinstance(port, Failure):
-                raise CannotListen(f"health {self.health_address}: {port.getErrorMessage()}")
+                error = port.value
+                why = error.socketError if isinstance(error, CannotListenError) else OSError(str(error))
+                raise CannotListen(f"health {unusable(self.health_address, why)}")
             self._health_port = port
             self.control.listen()
         except CannotListen as error:

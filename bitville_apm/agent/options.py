@@ -56,7 +56,9 @@ class Options(usage.Options):
         except (ConfigError, CannotListen) as error:
             raise usage.UsageError(str(error)) from None
         except OSError as error:
-            raise usage.UsageError(f"state directory {error.filename}: {error.strerror}") from None
+            raise usage.UsageError(
+                f"state directory {error.filename}: {error.strerror}; the agent's user has to write [agent] state"
+            ) from None
 
     def _inherit(self) -> None:
         """Here, because twistd goes to other directories and other processes after this."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -27,7 +29,10 @@ from bitville_apm.cli import (
     top,
     user,
 )
+from bitville_apm.cli.errors import NotDone
 from bitville_apm.ini import ConfigError
+from bitville_apm.store.interface import NoSpace
+from bitville_apm.store.sqlite.files import StoreError
 
 COMMANDS = (
     demo, top, requests, request, tail, spikes, regressions, doctor, alerts, php, postgres, agent, journal, key, user,
@@ -46,16 +51,24 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Exit codes: 0 done, 1 it could not be done and stderr says why, 2 wrong usage."""
+    """Run one command. Exit codes: 0 done, 1 it could not be done and stderr says why, 2 wrong usage; interrupted, or
+    nobody reads any more what it says: 128 and the signal's number.
+    """
     given = parser().parse_args(arguments)
     try:
         code: int = given.run(given)
-    except ConfigError as error:
+        sys.stdout.flush()
+    except (NotDone, ConfigError, StoreError, NoSpace) as error:
         return complain(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again at the end
+        return 128 + signal.SIGPIPE
     except PermissionError as error:
         return complain(f"{error.filename}: {error.strerror}; run this as the daemon's user, for example with sudo -u")
+    except OSError as error:
+        return complain(str(error) if error.filename is None else f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
-        return 130
+        return 128 + signal.SIGINT
     return code
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import socket
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,13 +13,14 @@ from typing import Any
 from bitville_apm import limits
 from bitville_apm.agent.control import CONTROL
 from bitville_apm.cli import inis, keyring
+from bitville_apm.cli.errors import NotDone
 
 
-class NoAnswer(Exception):
+class NoAnswer(NotDone):
     """No agent answers at this control socket, and what to do."""
 
 
-class Declined(Exception):
+class Declined(NotDone):
     """The agent's own word why it did not do what was asked."""
 
 
@@ -40,16 +40,8 @@ def add_to(commands: Any) -> None:
 
 
 def _told(given: argparse.Namespace) -> int:
-    try:
-        code: int = given.tell(given, inis.agent(given).agent.state / CONTROL)
-    except NoAnswer as error:
-        problem = f"agent: {error}"
-    except Declined as error:
-        problem = f"agent: not done, it goes on as before: {error}"
-    else:
-        return code
-    print(f"bitville: {problem}", file=sys.stderr)
-    return 1
+    code: int = given.tell(given, inis.agent(given).agent.state / CONTROL)
+    return code
 
 
 def ask(path: Path, command: str, seconds: float = limits.CHECK_S + limits.CONTROL_S) -> dict[str, Any]:
@@ -63,17 +55,19 @@ def ask(path: Path, command: str, seconds: float = limits.CHECK_S + limits.CONTR
     except PermissionError as error:
         raise PermissionError(error.errno, error.strerror, str(path)) from None
     except FileNotFoundError:
-        raise NoAnswer(f"not running: no {path}; another [agent] state is in another --config FILE") from None
+        raise NoAnswer(
+            f"the agent is not running: no {path}; another [agent] state is in another --config FILE"
+        ) from None
     except ConnectionRefusedError:
-        raise NoAnswer(f"not running: {path} is what a killed one left behind") from None
+        raise NoAnswer(f"the agent is not running: {path} is what a killed one left behind") from None
     except OSError as error:
         raise NoAnswer(f"{path}: {error}") from None
     try:
         told: dict[str, Any] = json.loads(answer)
     except ValueError:
-        raise NoAnswer(f"{path}: it ended before it answered") from None
+        raise NoAnswer(f"{path}: the agent ended before it answered") from None
     if not told.pop("ok"):
-        raise Declined(told["error"])
+        raise Declined(f"agent: not done, it goes on as before: {told['error']}")
     return told
 
 
@@ -176,7 +170,7 @@ def _restart(given: argparse.Namespace, path: Path) -> int:
         if told is not None and told["stats"]["worker"]["restarts"] > before["restarts"]:
             break
         if time.monotonic() > until:
-            raise NoAnswer("it has not come back; its log says why, and its supervisor should start it")
+            raise NoAnswer("the agent has not come back; its log says why, and its supervisor should start it")
     waited = told["last_restart"]["clients_waited_s"]
     if given.json:
         print(json.dumps({"pid": told["pid"], "version": told["version"], "clients_waited_s": waited}))

@@ -23,12 +23,14 @@ import msgspec
 
 from bitville_apm import ini, limits
 from bitville_apm.cli import inis, keyring
+from bitville_apm.cli.errors import NotDone
 from bitville_apm.collector.auth import digest
 from bitville_apm.collector.config import CollectorConfig
 from bitville_apm.ini import ConfigError
+from bitville_apm.store.sqlite.files import StoreError
 
 
-class Declined(Exception):
+class Declined(NotDone):
     """Why there is no answer, and what to do: one line. `status` is what the collector answered, where it did."""
 
     def __init__(self, why: str, status: int | None = None) -> None:
@@ -130,7 +132,7 @@ def collector(given: argparse.Namespace) -> Iterator[Collector]:
     with contextlib.ExitStack() as stack:
         try:
             main = stack.enter_context(keyring.opened(settings))
-        except (ConfigError, PermissionError) as error:
+        except (ConfigError, StoreError, NotDone) as error:
             raise Declined(f"{error}; or ask from anywhere with --url and --key-file") from None
         admins = [user for user in main.users() if user["role"] == "admin"]
         admins.sort(key=lambda user: (user["projects"] is not None, user["name"]))

@@ -9,9 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from bitville_apm.cli import inis, keyring
-from bitville_apm.store.interface import NoSpace
 from bitville_apm.store.sqlite import backup
-from bitville_apm.store.sqlite.files import StoreError
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,9 +38,6 @@ def _run(given: argparse.Namespace) -> int:
 
     try:
         made = backup.back_up(data, given.to or data / backup.FOLDER, datetime.now(timezone.utc), tell)
-    except (StoreError, NoSpace) as error:
-        print(f"bitville: {error}", file=sys.stderr)
-        return 1
     finally:
         if shown:
             print(file=sys.stderr)

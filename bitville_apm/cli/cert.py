@@ -8,7 +8,6 @@ import json
 import os
 import re
 import socket
-import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bitville_apm import limits
+from bitville_apm.cli.errors import NotDone
 
 _NAME = re.compile(r"(?=.{1,253}\Z)(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\Z")
 
@@ -35,8 +35,14 @@ def add_to(commands: Any) -> None:
     )
     new.add_argument("names", nargs="*", type=_name, metavar="NAME", help="host names and addresses it is valid for")
     new.add_argument("--to", type=Path, default=Path(), metavar="DIR", help="where to write (default: here)")
-    new.add_argument("--days", type=_days, default=limits.CERTIFICATE_DAYS, metavar="N", help="how long it is valid")
-    new.add_argument("--json", action="store_true", help="tell what was made as JSON")
+    new.add_argument(
+        "--days",
+        type=_days,
+        default=limits.CERTIFICATE_DAYS,
+        metavar="N",
+        help=f"how long it is valid (default: {limits.CERTIFICATE_DAYS})",
+    )
+    new.add_argument("--json", action="store_true", help="print JSON, for programs")
     new.set_defaults(run=_new)
 
 
@@ -65,17 +71,12 @@ def _new(given: argparse.Namespace) -> int:
     paths = [given.to / "collector.key", given.to / "collector.crt"]
     taken = [path for path in paths if path.exists()]
     if taken:
-        print(f"bitville: {taken[0]} is there already and is not replaced; move it away first", file=sys.stderr)
-        return 1
+        raise NotDone(f"{taken[0]} is there already and is not replaced; move it away first")
     plain = serialization.NoEncryption()
     pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    try:
-        given.to.mkdir(parents=True, exist_ok=True)
-        _write(paths[0], key.private_bytes(pem, pkcs8, plain), 0o640)
-        _write(paths[1], certificate.public_bytes(pem), 0o644)
-    except OSError as error:
-        print(f"bitville: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
+    given.to.mkdir(parents=True, exist_ok=True)
+    _write(paths[0], key.private_bytes(pem, pkcs8, plain), 0o640)
+    _write(paths[1], certificate.public_bytes(pem), 0o644)
     until = certificate.not_valid_after_utc
     if given.json:
         told = {"certificate": str(paths[1]), "private_key": str(paths[0]), "names": names, "until": until.isoformat()}

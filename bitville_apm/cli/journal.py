@@ -23,6 +23,7 @@ from bitville_apm.agent.segment import Record
 from bitville_apm.agent.survey import Survey
 from bitville_apm.agent.transmitter import Delivered, Failed, Transmitter, trust
 from bitville_apm.cli import inis, keyring
+from bitville_apm.cli.errors import NotDone
 from bitville_apm.ini import ConfigError
 
 
@@ -57,11 +58,8 @@ def add_to(commands: Any) -> None:
 def _run(given: argparse.Namespace) -> int:
     try:
         code: int = given.act(given, inis.agent(given))
-    except PermissionError:
-        raise
-    except (OSError, ValueError) as error:
-        print(f"bitville: journal: {error}", file=sys.stderr)
-        return 1
+    except ValueError as error:
+        raise NotDone(f"journal: {error}") from None
     return code
 
 

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from bitville_apm.cli import inis, keyring
+from bitville_apm.cli.errors import NotDone
 from bitville_apm.collector import auth
 
 
@@ -88,7 +89,6 @@ def _revoke(given: argparse.Namespace) -> int:
     with keyring.opened(inis.collector(given)) as main:
         known = main.revoke_key(id[0] if id else given.id, keyring.now())
     if not known:
-        print(f"bitville: there is no key {given.id!r}; bitville key list shows them", file=sys.stderr)
-        return 1
+        raise NotDone(f"there is no key {given.id!r}; bitville key list shows them")
     print(json.dumps({"revoked": given.id}) if given.json else f"revoked {given.id}")
     return 0

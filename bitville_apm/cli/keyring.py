@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from bitville_apm.cli.errors import NotDone
 from bitville_apm.collector.config import CollectorConfig
 from bitville_apm.ini import ConfigError
 from bitville_apm.store.sqlite import Main
+from bitville_apm.store.sqlite.files import is_damage
 
 
 @contextlib.contextmanager
 def opened(settings: CollectorConfig) -> Iterator[Main]:
-    """The keyring of an installation that exists. Raises `ConfigError` where there is none."""
+    """The keyring of an installation that exists. Raises `ConfigError` where there is none, `StoreError` and `NotDone`
+    where `main.db` cannot be used.
+    """
     data = settings.collector.data
     path = data / "main.db"
     if not os.access(data, os.R_OK | os.X_OK):
@@ -31,6 +36,9 @@ def opened(settings: CollectorConfig) -> Iterator[Main]:
     main = Main.open(data)
     try:
         yield main
+    except sqlite3.Error as error:
+        what = "; restart the collector, it saves what can be read" if is_damage(error) else ""
+        raise NotDone(f"{path}: {error}{what}") from None
     finally:
         main.close()
 

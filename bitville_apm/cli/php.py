@@ -47,24 +47,32 @@ def add_to(commands: Any) -> None:
     path = actions.add_parser("path", help="print the client's folder, for auto_prepend_file = <folder>/prepend.php")
     path.set_defaults(run=_path)
     install = actions.add_parser("install", help="copy the client to where pools can read it; also upgrades it")
-    install.add_argument("--to", type=Path, required=True, metavar="DIR")
+    install.add_argument(
+        "--to", type=Path, required=True, metavar="DIR", help="the folder, such as /usr/share/bitville-apm/php"
+    )
     install.add_argument("--config", type=Path, action="append", metavar="FILE", help="the pool's own configuration")
     install.add_argument("--chain", metavar="FILE", help="the auto_prepend_file to go on to; `none` for none")
     install.add_argument("--stub", action="store_true", help="replace prepend.php too")
     install.set_defaults(run=_guarded, act=_install)
     uninstall = actions.add_parser("uninstall", help="remove an installed client, once no configuration names it")
-    uninstall.add_argument("--from", dest="dir", type=Path, required=True, metavar="DIR")
+    uninstall.add_argument("--from", dest="dir", type=Path, required=True, metavar="DIR", help="the folder")
     uninstall.add_argument("--stub", action="store_true", help="the stub too: every pool has been reloaded")
     uninstall.set_defaults(run=_guarded, act=_uninstall)
     trigger = actions.add_parser("trigger", help="print a header that asks for one request's deep profile")
     trigger.add_argument(
-        "--ini", type=Path, default=php_settings.INI, metavar="FILE", help=f"where xhprof_secret is: {php_settings.INI}"
+        "--ini",
+        type=Path,
+        default=php_settings.INI,
+        metavar="FILE",
+        help=f"where xhprof_secret is (default: {php_settings.INI})",
     )
-    trigger.add_argument("--minutes", type=int, default=10, metavar="N", help="how long it is valid, 1 to 60: 10")
+    trigger.add_argument(
+        "--minutes", type=int, default=10, metavar="N", help="how long it is valid, 1 to 60 (default: 10)"
+    )
     trigger.set_defaults(run=_guarded, act=_trigger)
     check = actions.add_parser("check", help="what the client makes of its settings, and what it finds at its socket")
     check.add_argument(
-        "--ini", type=Path, default=php_settings.INI, metavar="FILE", help=f"the settings: {php_settings.INI}"
+        "--ini", type=Path, default=php_settings.INI, metavar="FILE", help=f"the settings (default: {php_settings.INI})"
     )
     check.set_defaults(run=_guarded, act=_check)
     for word, text in (("off", "measure nothing any more, in every pool, at once"), ("on", "measure again")):
@@ -72,8 +80,10 @@ def add_to(commands: Any) -> None:
         switch.add_argument("--dir", type=Path, action="append", metavar="DIR", help="this client only")
         switch.set_defaults(run=_guarded, act=_switch, off=word == "off")
     for action in actions.choices.values():
-        action.add_argument("--json", action="store_true", help="print JSON")
-        action.add_argument("--etc", type=Path, default=Path("/etc"), help="where PHP's configuration is: /etc")
+        action.add_argument("--json", action="store_true", help="print JSON, for programs")
+        action.add_argument(
+            "--etc", type=Path, default=Path("/etc"), metavar="DIR", help="where PHP's configuration is (default: /etc)"
+        )
 
 
 def _path(given: argparse.Namespace) -> int:

@@ -6,13 +6,13 @@ import argparse
 import json
 import os
 import re
-import sys
 import time
 from typing import Any
 
 from bitville_apm import limits
 from bitville_apm.agent.config import PostgresSection
 from bitville_apm.cli import inis
+from bitville_apm.cli.errors import NotDone
 
 SETUP = """\
 -- For a superuser, once a server, in the database that the dsn in agent.ini names:
@@ -64,18 +64,21 @@ def add_to(commands: Any) -> None:
     postgres = commands.add_parser("postgres", help="database servers that the agent watches")
     actions = postgres.add_subparsers(metavar="ACTION", required=True)
     setup = actions.add_parser("setup", help="print the SQL that makes the agent's role, for psql")
-    setup.add_argument("--role", default="bitville", metavar="NAME", help="its name: bitville")
-    setup.add_argument("--json", action="store_true", help="print JSON")
+    setup.add_argument("--role", type=_role, default="bitville", metavar="NAME", help="its name (default: bitville)")
+    setup.add_argument("--json", action="store_true", help="print JSON, for programs")
     setup.set_defaults(run=_setup)
     check = actions.add_parser("check", help="what each [postgres NAME] of agent.ini shows to the agent")
     inis.add_options(check, "agent.ini")
     check.set_defaults(run=_check)
 
 
+def _role(text: str) -> str:
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", text):
+        raise argparse.ArgumentTypeError("small letters, digits and _ are wanted, at most 63")
+    return text
+
+
 def _setup(given: argparse.Namespace) -> int:
-    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", given.role):
-        print("bitville: a role's name has small letters, digits and _ here", file=sys.stderr)
-        return 2
     sql = setup_sql(given.role)
     print(json.dumps({"role": given.role, "sql": sql}) if given.json else sql, end="\n" if given.json else "")
     return 0
@@ -94,8 +97,7 @@ def setup_sql(role: str) -> str:
 def _check(given: argparse.Namespace) -> int:
     servers = inis.agent(given).postgres
     if not servers:
-        print("bitville: agent.ini has no [postgres] section with a dsn", file=sys.stderr)
-        return 1
+        raise NotDone("agent.ini has no [postgres] section with a dsn")
     found = [look_at(server) for server in servers]
     if given.json:
         print(json.dumps(found))

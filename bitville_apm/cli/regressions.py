@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bitville_apm.analysis.telling import duration, figure, moment, percent, shown
 from bitville_apm.cli import asking, terminal
-from bitville_apm.cli.asking import Declined
 
 
 def add_to(commands: Any) -> None:
@@ -32,12 +30,8 @@ def add_to(commands: Any) -> None:
 
 
 def _listed(given: argparse.Namespace) -> int:
-    try:
-        with asking.collector(given) as collector:
-            found = collector.json("regressions", project=given.project, limit=given.limit)
-    except Declined as error:
-        print(f"bitville: {error}", file=sys.stderr)
-        return 1
+    with asking.collector(given) as collector:
+        found = collector.json("regressions", project=given.project, limit=given.limit)
     if given.json:
         print(json.dumps(found, indent=2))
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +16,7 @@ from bitville_apm import limits
 from bitville_apm.analysis.telling import shown
 from bitville_apm.cli import asking, request_lines
 from bitville_apm.cli.asking import Collector, Declined
+from bitville_apm.cli.errors import NotDone
 from bitville_apm.cli.requests import KEPT
 from bitville_apm.store.interface import Found, Stored
 from bitville_apm.web.detail import detail_of
@@ -30,7 +30,7 @@ def add_to(commands: Any) -> None:
         help="one request whole: its times, functions, statements, calls, and what Postgres did for it",
         description=f"One request by its id, as bitville requests, explain and top --live print it: {KEPT}.",
     )
-    request.add_argument("id", metavar="ID")
+    request.add_argument("id", metavar="ID", help="its id, whole")
     request.add_argument("--limit", type=_rows, default=15, metavar="N", help="rows of each table (default: 15)")
     request.add_argument("--json", action="store_true", help="print JSON, as /api/correlation/<id> has it")
     asking.add_options(request)
@@ -54,11 +54,11 @@ def _told(given: argparse.Namespace) -> int:
                 raise Declined(f"{what}: /api/requests/{place} has it")
             trees = [] if given.json else _trees(collector, known.trace.php_request)
     except Declined as error:
-        print(f"bitville: {_missing(given.id) if error.status == 404 else error}", file=sys.stderr)
-        return 1
+        if error.status != 404:
+            raise
+        raise NotDone(_missing(given.id)) from None
     except msgspec.MsgspecError:
-        print("bitville: the collector's answer cannot be read; is it of another version?", file=sys.stderr)
-        return 1
+        raise NotDone("the collector's answer cannot be read; is it of another version?") from None
     if given.json:
         print(json.dumps(json.loads(body), indent=2))
         return 0

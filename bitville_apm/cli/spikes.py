@@ -16,7 +16,8 @@ from bitville_apm import limits
 from bitville_apm.analysis.report import Report
 from bitville_apm.analysis.telling import lasted, load, moment, shown
 from bitville_apm.cli import asking, keyring, terminal, times
-from bitville_apm.cli.asking import Collector, Declined
+from bitville_apm.cli.asking import Collector
+from bitville_apm.cli.errors import NotDone
 
 LAST = "last"
 
@@ -58,14 +59,11 @@ def _place(parser: argparse.ArgumentParser) -> None:
 
 
 def _listed(given: argparse.Namespace) -> int:
-    try:
-        start, end = times.window(given, keyring.now(), limits.SPIKES_TOLD_S)
-        with asking.collector(given) as collector:
-            found = collector.json(
-                "spikes", from_=start, to=end, host=given.host, project=given.project, limit=given.limit
-            )["items"]
-    except (Declined, ValueError) as error:
-        return _complain(str(error))
+    start, end = times.window(given, keyring.now(), limits.SPIKES_TOLD_S)
+    with asking.collector(given) as collector:
+        found = collector.json(
+            "spikes", from_=start, to=end, host=given.host, project=given.project, limit=given.limit
+        )["items"]
     if given.json:
         print(json.dumps({"items": found}, indent=2))
     elif not found:
@@ -111,17 +109,14 @@ def _explained(given: argparse.Namespace) -> int:
     if by_time and given.from_ is None:
         print("bitville: --to is given without --from", file=sys.stderr)
         return 2
-    try:
-        with asking.collector(given) as collector:
-            if by_time:
-                start, end = times.window(given, keyring.now(), 0.0)
-                place = {"host": given.host, "project": given.project}
-                body, link = _answer(collector, given, "explain", from_=start, to=end, **place), None
-            else:
-                id = _id(collector, given)
-                body, link = _answer(collector, given, f"spikes/{id}"), f"{collector.url}/spikes/{id}"
-    except (Declined, ValueError) as error:
-        return _complain(str(error))
+    with asking.collector(given) as collector:
+        if by_time:
+            start, end = times.window(given, keyring.now(), 0.0)
+            place = {"host": given.host, "project": given.project}
+            body, link = _answer(collector, given, "explain", from_=start, to=end, **place), None
+        else:
+            id = _id(collector, given)
+            body, link = _answer(collector, given, f"spikes/{id}"), f"{collector.url}/spikes/{id}"
     if given.md:
         print(body.decode(), end="")
     elif given.json:
@@ -130,7 +125,7 @@ def _explained(given: argparse.Namespace) -> int:
         try:
             report = msgspec.json.decode(body, type=Report)
         except msgspec.MsgspecError:
-            return _complain("the collector's report cannot be read; is it of another version?")
+            raise NotDone("the collector's report cannot be read; is it of another version?") from None
         print("\n".join(terminal.told(report, shutil.get_terminal_size((100, 24)).columns, link)))
     return 0
 
@@ -140,21 +135,16 @@ def _answer(collector: Collector, given: argparse.Namespace, path: str, **parame
 
 
 def _id(collector: Collector, given: argparse.Namespace) -> str:
-    """The whole id of the spike that was meant. Raises `Declined`."""
+    """The whole id of the spike that was meant. Raises `NotDone`."""
     wanted = given.spike or LAST
     found = collector.json("spikes", from_=0, host=given.host, project=given.project, limit=limits.SEARCH_LIMIT)[
         "items"
     ]
     if wanted == LAST:
         if not found:
-            raise Declined("no spike was found yet; --from and --to explain any time")
+            raise NotDone("no spike was found yet; --from and --to explain any time")
         return str(found[0]["id"])
     alike = [one["id"] for one in found if one["id"].startswith(wanted.lower())]
     if len(alike) > 1:
-        raise Declined(f"{len(alike)} spikes begin with {wanted}; give more of the id")
+        raise NotDone(f"{len(alike)} spikes begin with {wanted}; give more of the id")
     return str(alike[0]) if alike else str(wanted)
-
-
-def _complain(message: str) -> int:
-    print(f"bitville: {message}", file=sys.stderr)
-    return 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import time
@@ -55,17 +54,12 @@ def _run(given: argparse.Namespace) -> int:
                         time.sleep(limits.TAIL_S)
             except Declined as error:
                 if not following.looked or error.status in (400, 401, 403):
-                    print(f"bitville: {error}", file=sys.stderr)
-                    return 1
+                    raise
                 if not failing:
                     print(f"bitville: {error}; still trying", file=sys.stderr)
                 failing = True
                 time.sleep(limits.TAIL_S)
     except KeyboardInterrupt:
-        return 0
-    except BrokenPipeError:
-        # Who read us has gone: nothing is left to say, nor to be flushed at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 

@@ -6,6 +6,8 @@ import argparse
 import re
 from datetime import datetime, timedelta, timezone
 
+from bitville_apm.cli.errors import NotDone
+
 _CLOCK = re.compile(r"(\d\d?):(\d\d)(?::(\d\d))?\Z")
 _AGO = re.compile(r"(\d{1,5})([smhd])\Z")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -29,11 +31,11 @@ def moment(text: str, now: float) -> float:
 
 
 def window(given: argparse.Namespace, now: float, usual_s: float) -> tuple[float, float]:
-    """The window of `--from` and `--to`; the last `usual_s` seconds where nothing is said. Raises `ValueError`."""
+    """The window of `--from` and `--to`; the last `usual_s` seconds where nothing is said. Raises `NotDone`."""
     end = now if given.to is None else _read("--to", given.to, now)
     start = end - usual_s if given.from_ is None else _read("--from", given.from_, now)
     if end <= start:
-        raise ValueError("--to is not after --from")
+        raise NotDone("--to is not after --from")
     return start, end
 
 
@@ -47,4 +49,4 @@ def _read(option: str, text: str, now: float) -> float:
     try:
         return moment(text, now)
     except ValueError:
-        raise ValueError(f"{option} {text!r} is no time; {_FORMS}") from None
+        raise NotDone(f"{option} {text!r} is no time; {_FORMS}") from None

@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from bitville_apm import limits
 from bitville_apm.agent.control import CONTROL
 from bitville_apm.analysis.telling import duration, lasted, load, moment, shown
 from bitville_apm.cli import asking, inis, keyring, terminal, times
-from bitville_apm.cli.agent import Declined, NoAnswer, ask
+from bitville_apm.cli.agent import ask
 
 _STATES = {
     "R": "running",
@@ -57,11 +56,7 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _live(given: argparse.Namespace) -> int:
-    try:
-        told = ask(inis.agent(given).agent.state / CONTROL, "live", limits.CONTROL_S)
-    except (NoAnswer, Declined) as error:
-        print(f"bitville: agent: {error}", file=sys.stderr)
-        return 1
+    told = ask(inis.agent(given).agent.state / CONTROL, "live", limits.CONTROL_S)
     if given.json:
         print(json.dumps(told, indent=2))
     else:
@@ -75,14 +70,10 @@ def _live(given: argparse.Namespace) -> int:
 def _heaviest(given: argparse.Namespace) -> int:
     dimensions = (given.dimension,) if given.dimension else DIMENSIONS
     limit = given.limit or (20 if given.dimension else 5)
-    try:
-        start, end = times.window(given, keyring.now(), 3600.0)
-        with asking.collector(given) as collector:
-            place = {"from_": start, "to": end, "host": given.host, "project": given.project, "limit": limit}
-            tops = [collector.json("top", dimension=dimension, **place) for dimension in dimensions]
-    except (asking.Declined, ValueError) as error:
-        print(f"bitville: {error}", file=sys.stderr)
-        return 1
+    start, end = times.window(given, keyring.now(), 3600.0)
+    with asking.collector(given) as collector:
+        place = {"from_": start, "to": end, "host": given.host, "project": given.project, "limit": limit}
+        tops = [collector.json("top", dimension=dimension, **place) for dimension in dimensions]
     if given.json:
         print(json.dumps(tops[0] if given.dimension else {top["dimension"]: top for top in tops}, indent=2))
     else:

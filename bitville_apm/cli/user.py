@@ -11,6 +11,7 @@ from typing import Any
 
 from bitville_apm import limits
 from bitville_apm.cli import inis, keyring
+from bitville_apm.cli.errors import NotDone
 from bitville_apm.cli.key import project
 from bitville_apm.collector import auth, passwords
 from bitville_apm.collector.config import CollectorConfig
@@ -32,7 +33,7 @@ def add_to(commands: Any) -> None:
     password = actions.add_parser(
         "password", help="set a user's password: asked for twice, or one line of standard input; ends their sessions"
     )
-    password.add_argument("name")
+    password.add_argument("name", help="the user")
     inis.add_options(password, "collector.ini")
     password.set_defaults(run=_password)
 
@@ -42,7 +43,7 @@ def add_to(commands: Any) -> None:
     link.set_defaults(run=_link)
 
     remove = actions.add_parser("remove", help="remove a user; their sessions and links end at once")
-    remove.add_argument("name")
+    remove.add_argument("name", help="the user")
     inis.add_options(remove, "collector.ini")
     remove.set_defaults(run=_remove)
 
@@ -65,8 +66,7 @@ def _add(given: argparse.Namespace) -> int:
     settings = inis.collector(given)
     with keyring.opened(settings) as main:
         if main.user(given.name) is not None:
-            print(f"bitville: there is a user {given.name!r} already", file=sys.stderr)
-            return 1
+            raise NotDone(f"there is a user {given.name!r} already")
         main.add_user(given.name, given.role, given.projects, keyring.now())
         url = _new_link(main, given.name, settings)
     if given.json:
@@ -79,38 +79,31 @@ def _add(given: argparse.Namespace) -> int:
 
 def _password(given: argparse.Namespace) -> int:
     with keyring.opened(inis.collector(given)) as main:
-        if main.user(given.name) is None:
-            return _unknown(given.name)
-        text = _asked()
-        if text is None:
-            return 1
-        main.set_password(given.name, passwords.hashed(text))
+        _known(main, given.name)
+        main.set_password(given.name, passwords.hashed(_asked()))
     said = f"{given.name} has a new password; their sessions have ended"
     print(json.dumps({"user": given.name}) if given.json else said)
     return 0
 
 
-def _asked() -> str | None:
-    """A new password; None, and stderr says why, when it is none."""
+def _asked() -> str:
+    """A new password. Raises `NotDone` when it is none."""
     if sys.stdin.isatty():
         text = getpass.getpass("New password: ")
         if text != getpass.getpass("Once more: "):
-            print("bitville: the two differ; nothing was changed", file=sys.stderr)
-            return None
+            raise NotDone("the two differ; nothing was changed")
     else:
         text = sys.stdin.readline().rstrip("\r\n")
     if not limits.PASSWORD_CHARACTERS <= len(text) <= limits.PASSWORD_CHARACTERS_MOST:
         wanted = f"{limits.PASSWORD_CHARACTERS} to {limits.PASSWORD_CHARACTERS_MOST} characters"
-        print(f"bitville: a password of {wanted} is wanted; nothing was changed", file=sys.stderr)
-        return None
+        raise NotDone(f"a password of {wanted} is wanted; nothing was changed")
     return text
 
 
 def _link(given: argparse.Namespace) -> int:
     settings = inis.collector(given)
     with keyring.opened(settings) as main:
-        if main.user(given.name) is None:
-            return _unknown(given.name)
+        _known(main, given.name)
         url = _new_link(main, given.name, settings)
     print(json.dumps({"user": given.name, "url": url}) if given.json else url)
     return 0
@@ -118,12 +111,9 @@ def _link(given: argparse.Namespace) -> int:
 
 def _remove(given: argparse.Namespace) -> int:
     with keyring.opened(inis.collector(given)) as main:
-        users = main.users()
-        if not any(user["name"] == given.name for user in users):
-            return _unknown(given.name)
-        if not any(user["role"] == "admin" and user["name"] != given.name for user in users):
-            print("bitville: this is the last admin; add another first (--role admin)", file=sys.stderr)
-            return 1
+        _known(main, given.name)
+        if not any(user["role"] == "admin" and user["name"] != given.name for user in main.users()):
+            raise NotDone("this is the last admin; add another first (--role admin)")
         main.remove_user(given.name)
     print(json.dumps({"removed": given.name}) if given.json else f"removed {given.name}")
     return 0
@@ -145,6 +135,6 @@ def _new_link(main: Main, name: str, settings: CollectorConfig) -> str:
     return f"{settings.collector.base_url}/login/{token}"
 
 
-def _unknown(name: str) -> int:
-    print(f"bitville: there is no user {name!r}; bitville user list shows them", file=sys.stderr)
-    return 1
+def _known(main: Main, name: str) -> None:
+    if main.user(name) is None:
+        raise NotDone(f"there is no user {name!r}; bitville user list shows them")

@@ -41,7 +41,7 @@ from bitville_apm.collector.nightly import Nightly, spread_of
 from bitville_apm.collector.spikes import Spikes
 from bitville_apm.garbage import Garbage
 from bitville_apm.http import LimitedSite
-from bitville_apm.ini import ConfigError
+from bitville_apm.ini import ConfigError, unusable
 from bitville_apm.peers import Peers
 from bitville_apm.rates import Rates
 from bitville_apm.store.sqlite import SqliteStore
@@ -150,7 +150,7 @@ class Collector(service.Service):
             self._give_up(str(error))
         except CannotListenError as error:
             where = section.listen if self._port is None else f"udp {section.udp}"
-            self._give_up(f"cannot listen on {where}: {error.socketError}")
+            self._give_up(f"cannot listen on {unusable(where, error.socketError)}")
         except OSError as error:
             self._give_up(f"{error.filename or section.data}: {error.strerror}; [collector] data must be writable")
         _log.info(
@@ -181,7 +181,7 @@ class Collector(service.Service):
         try:
             endpoint = serverFromString(self.reactor, description)
         except Exception as error:  # noqa: BLE001 - OpenSSL has its own kinds; a person must mend the file
-            raise CannotStart(f"[collector] certificate or private_key cannot be used: {error}") from None
+            raise CannotStart(f"[collector] certificate or private_key cannot be used: {_unread(error)}") from None
         return _result(endpoint.listen(site))
 
     def _udp_state(self) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def _with_ca(section: str, make: Callable[..., T], *arguments: object) -> T:
     try:
         return make(*arguments)
     except (OSError, SSL.Error) as error:
-        raise CannotStart(f"[{section}] ca cannot be used: {getattr(error, 'strerror', None) or error}") from None
+        raise CannotStart(f"[{section}] ca cannot be used: {_unread(error)}") from None
 
 
 def _make_directory(path: Path) -> None:
@@ -238,6 +238,15 @@ def _make_directory(path: Path) -> None:
         path.chmod(0o750)
     if not os.access(path, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def _unread(error: Exception) -> str:
+    """What is wrong with a file of a certificate or a key; OpenSSL says it in a list."""
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+    reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    why = ", ".join(reason for *_, reason in reasons) or str(error)
+    return f"{why}; PEM files are wanted, and the key must be the certificate's own"
 
 
 def _return_large_blocks() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import threading
@@ -44,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where to keep everything, also for the next run (default: $XDG_STATE_HOME/bitville-apm/demo)",
     )
-    parser.add_argument("--port", type=int, help=f"of the web page (default: {WEB_PORT}, or the next free one)")
+    parser.add_argument("--port", type=_port, help=f"of the web page (default: {WEB_PORT}, or the next free one)")
     parser.add_argument(
         "--rate",
         type=_rate,
@@ -79,10 +80,17 @@ def make_trouble(state: Path, name: str) -> int:
     return 0
 
 
+def _port(text: str) -> int:
+    port = int(text) if text.isdecimal() and len(text) < 6 else 0
+    if not 0 < port < 65_536:
+        raise argparse.ArgumentTypeError("a port is wanted, 1 to 65535")
+    return port
+
+
 def _rate(text: str) -> float:
-    rate = float(text)
+    rate = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else 0.0
     if not 0 < rate <= 1000:
-        raise argparse.ArgumentTypeError("a number above 0, at most 1000")
+        raise argparse.ArgumentTypeError("a number above 0 is wanted, at most 1000")
     return rate
 
 

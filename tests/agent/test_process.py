@@ -154,8 +154,11 @@ def test_what_a_person_can_mend_is_one_line_and_exit_code_one(tmp_path: Path, co
         (good.replace("group = ", "group = no-such-group"), "no group 'no-such-group'"),
         (good.replace("[php]", f"ca = {certificate}\n[php]"), "ca holds a certificate that cannot be read"),
         (good.replace("[php]", f"ca = {tmp_path}/none\n[php]"), "ca cannot be read: No such file"),
-        (good.replace(str(agent.health_port), str(busy.getsockname()[1])), "Address already in use"),
-        (good.replace(f"state = {agent.state}", f"state = {certificate}/x"), "state directory"),
+        (good.replace(str(agent.health_port), str(busy.getsockname()[1])), "Address already in use; another process"),
+        (
+            good.replace(f"state = {agent.state}", f"state = {certificate}/x"),
+            "the agent's user has to write [agent] state",
+        ),
     ]
     with busy:
         for text, words in cases:

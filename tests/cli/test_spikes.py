@@ -17,6 +17,7 @@ import pytest
 from bitville_apm.analysis.markdown import markdown
 from bitville_apm.analysis.report import Report
 from bitville_apm.cli import asking, main, terminal, times
+from bitville_apm.cli.errors import NotDone
 from bitville_apm.store.interface import Spike
 from bitville_apm.store.sqlite import Main
 from tests.agent.certificate import certified
@@ -220,7 +221,7 @@ def test_its_own_certificate_counts() -> None:
             asking._own_context(Path("other.pem")), asking.trusting(Path("own.pem")), asking.trusting(None),
         )  # fmt: skip
         for context in contexts:
-            with pytest.raises(asking.Declined, match="no collector answers"):
+            with pytest.raises(NotDone, match="no collector answers"):
                 asking.Collector(url, {}, context).get("spikes")
     finally:
         server.shutdown()
