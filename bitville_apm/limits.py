@@ -430,6 +430,9 @@ GRAYLOG_STUCK_S = 10.0
 GRAYLOG_HOLD_S = 10.0
 """GELF over TCP has no acknowledgement. What the other machine's kernel has is taken for delivered when the connection
 has outlived it by this; until then it is sent again, with the same ids, after a cut or a restart."""
+GRAYLOG_PROOF_S = 2.0
+"""Of that, what is enough for the one message that is tried while the breaker is half open: what is no receiver of GELF
+hangs up at once."""
 GRAYLOG_RETRY_S = 2.0
 """After a failure, while the breaker is closed: a restart of an input takes a few seconds."""
 GRAYLOG_POLL_S = (0.002, 0.05)

@@ -12,7 +12,7 @@ from tests.collector.graylog.records import end, posted
 from tests.collector.rig import running
 from tests.faults.tools.counts import Progress, chance, counts
 
-AT_ONCE = 200
+ROUNDS = 25
 WAIT_S = 300.0
 
 
@@ -24,6 +24,7 @@ def test_graylog_away_and_cut(tmp_path: Path, rows: int) -> None:
     """
     dice = chance(24)
     cuts: list[int] = []
+    """Bytes after which the next connections are cut."""
     receiver = Receiver(cut=lambda: cuts.pop() if cuts else None)
     receiver.open()
     outages = kills = restarts = 0
@@ -33,13 +34,12 @@ def test_graylog_away_and_cut(tmp_path: Path, rows: int) -> None:
         with running(tmp_path, extra=settings(receiver)) as rig:
             key = rig.key("shop")
             while len(wanted) < rows:
-                # The next connections are cut; the first is the one that is open, which has to go for that.
-                cuts += [dice.randint(1, 60_000) for _ in range(dice.randint(0, 2))]
+                cuts[:] = [dice.randint(1, 60_000) for _ in range(dice.randint(0, 2))]
                 fault = dice.choice(["outage", "kill", "restart"])
                 if fault == "outage":
                     receiver.close()
                     outages += 1
-                wanted += posted(rig, key, [end(ms=float(len(wanted) + n)) for n in range(AT_ONCE)])
+                wanted += posted(rig, key, [end(ms=float(len(wanted) + n)) for n in range(max(rows // ROUNDS, 100))])
                 time.sleep(dice.uniform(0, 3))
                 if fault == "outage":
                     receiver.open()

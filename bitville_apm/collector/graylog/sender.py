@@ -40,4 +40,4 @@ def reason_of(error: BaseException | None) -> str:
     arguments = getattr(error, "args", ())
     if type(error).__module__ == "OpenSSL.SSL" and arguments and isinstance(arguments[0], list):
         return "; ".join(str(entry[-1]) for entry in arguments[0]) or "TLS failed"
-    return str(error).strip() or type(error).__name__
+    return str(error).strip().rstrip(".") or type(error).__name__

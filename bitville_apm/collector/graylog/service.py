@@ -138,7 +138,13 @@ class Graylog:
         await self._settle()
         await self._keep()
         state = (await self.breaker.poll()).state
-        if state == "open" or (state == "half_open" and self._doubted):
+        if state == "half_open" and self._doubted:
+            if self.reactor.seconds() - self._doubted[-1].at >= limits.GRAYLOG_PROOF_S:
+                self.problem = None
+                await self.breaker.succeeded()
+                return 0.0
+            state = "open"
+        if state == "open":
             await self._unsent(0)
             return limits.GRAYLOG_LOOK_S
         began = self.reactor.seconds()

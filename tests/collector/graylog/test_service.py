@@ -156,12 +156,17 @@ def test_five_failures_open_it_and_one_probe_closes_it(rig: Rig) -> None:
     assert (rig.way.tries, rig.breaker) == (6, ("open", 6))
     assert rig.told["problem"] == "no connection"
     rig.way.wrong = None
-    rig.passes(62)
+    rig.passes(50)
+    assert rig.way.batches == []
+    while not rig.way.batches:
+        rig.passes(0.5)
     assert (rig.way.batches, rig.breaker[0]) == ([[1]], "half_open")
-    rig.passes(limits.GRAYLOG_HOLD_S + 3)
+    rig.passes(limits.GRAYLOG_PROOF_S + 2)
     assert rig.way.batches == [[1], list(range(2, 202)), list(range(202, 402)), list(range(402, 451))]
     assert (rig.breaker, rig.told["problem"]) == (("closed", 0), None)
+    assert rig.feed.kept == []
     rig.passes(12)
+    assert rig.feed.kept[-1] == 450
     assert rig.replay["pending"] == 0
     assert (rig.replay["is_replaying"], rig.replay["last_replay"] > NOW) == (False, True)
 
