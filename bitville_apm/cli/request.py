@@ -81,25 +81,9 @@ def _missing(id: str) -> str:
     )
 
 
-class _Row(Struct, kw_only=True):
+class _Row(Found, frozen=True, kw_only=True):
     """A record as `/api/requests/<id>` and the list of `/api/correlation/<id>` have it."""
 
-    id: str
-    project: str
-    source: str
-    at: float
-    endpoint: str
-    method: str
-    url: str
-    host: str
-    status: int | None = None
-    duration_ms: float | None = None
-    cpu_ms: float | None = None
-    sql_count: int = 0
-    sql_ms: float = 0.0
-    memory_peak_bytes: int | None = None
-    release: str | None = None
-    died: bool = False
     kind: str = "pg"
     received: float = 0.0
     client_id: str | None = None

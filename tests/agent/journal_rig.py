@@ -24,6 +24,22 @@ def at_once(function: Callable[..., Any], /, *arguments: object) -> Deferred[Any
     return maybeDeferred(function, *arguments)
 
 
+class Slow:
+    """A thread that does its work when the test says so."""
+
+    def __init__(self) -> None:
+        self.handed: list[tuple[Deferred[Any], Callable[..., Any], tuple[object, ...]]] = []
+
+    def __call__(self, function: Callable[..., Any], /, *arguments: object) -> Deferred[Any]:
+        self.handed.append((Deferred(), function, arguments))
+        return self.handed[-1][0]
+
+    def work(self) -> None:
+        """The first that waits."""
+        done, function, arguments = self.handed.pop(0)
+        at_once(function, *arguments).chainDeferred(done)
+
+
 def result(deferred: Deferred[Any]) -> Any:
     """What a Deferred that has fired gave; raises what it failed with."""
     outcome: list[Any] = []

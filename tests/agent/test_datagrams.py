@@ -6,13 +6,11 @@ import os
 import socket
 import stat
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from bitville_apm import limits
@@ -20,6 +18,7 @@ from bitville_apm.agent.datagrams import Datagrams
 from bitville_apm.agent.listener import PhpSource
 from bitville_apm.agent.socketfile import CannotListen, SocketFile
 from bitville_apm.ini import Address
+from tests.agent.journal_rig import Slow
 from tests.agent.rig import begin_line, end_line, free_port
 from tests.agent.source_rig import SourceCase, an_id, passing
 
@@ -108,15 +107,8 @@ class DatagramTests(SourceCase):
     async def test_nothing_is_read_while_the_disk_does_not_keep_up(self) -> None:
         """Memory stays bounded: datagrams wait in the kernel, which counts what it drops, and are read afterwards."""
         self.patch(limits, "APPENDS_WAITING_BYTES", 2000)
-        slow: list[Callable[[], None]] = []
-        run = self.journal.run
-
-        def later(function: Callable[..., Any], /, *arguments: object) -> Deferred[Any]:
-            waiting: Deferred[Any] = Deferred()
-            slow.append(lambda: run(function, *arguments).chainDeferred(waiting))
-            return waiting
-
-        self.journal.run = later
+        run, slow = self.journal.run, Slow()
+        self.journal.run = slow
         for _ in range(5):
             self.send(end_line(size=1000))
         await deferLater(reactor, 0.05)  # type: ignore[arg-type]
@@ -128,8 +120,8 @@ class DatagramTests(SourceCase):
         self.journal.run = run
 
         def write() -> bool:
-            while slow:
-                slow.pop(0)()
+            while slow.handed:
+                slow.work()
             self.source.tick()
             return self.pipeline.ledger.journalled == 10
 

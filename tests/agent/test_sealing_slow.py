@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -13,28 +11,13 @@ from twisted.internet.defer import Deferred
 from bitville_apm import limits, reading
 from bitville_apm.agent.segment import FRAMED, LOCAL, Entry
 from bitville_apm.requests import request_of
-from tests.agent.journal_rig import at_once, result
+from tests.agent.journal_rig import Slow, at_once, result
 from tests.agent.sealing_rig import START, World
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
-
-
-class Slow:
-    """A thread that does its work when the test says so."""
-
-    def __init__(self) -> None:
-        self.handed: list[tuple[Deferred[Any], Callable[..., Any], tuple[object, ...]]] = []
-
-    def __call__(self, function: Callable[..., Any], /, *arguments: object) -> Deferred[Any]:
-        self.handed.append((Deferred(), function, arguments))
-        return self.handed[-1][0]
-
-    def work(self) -> None:
-        done, function, arguments = self.handed.pop(0)
-        done.callback(function(*arguments))
 
 
 def test_while_a_frame_is_written_requests_go_on(world: World) -> None:

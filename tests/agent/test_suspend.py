@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from twisted.internet import reactor
@@ -18,6 +16,7 @@ from bitville_apm import limits
 from bitville_apm.agent import handover
 from bitville_apm.agent.handover import Handover, SourceState
 from bitville_apm.agent.socketfile import CannotListen, SocketFile
+from tests.agent.journal_rig import Slow
 from tests.agent.rig import begin_line, end_line
 from tests.agent.source_rig import SourceCase, an_id, passing
 
@@ -87,15 +86,8 @@ class SuspendTests(SourceCase):
 
     async def test_an_answer_that_is_owed_is_written_first(self) -> None:
         """COMM-02: a line that was read is answered by the process that read it, as soon as the disk has it."""
-        slow: list[Callable[[], None]] = []
-        run = self.journal.run
-
-        def later(function: Callable[..., Any], /, *arguments: object) -> Deferred[Any]:
-            waiting: Deferred[Any] = Deferred()
-            slow.append(lambda: run(function, *arguments).chainDeferred(waiting))
-            return waiting
-
-        self.journal.run = later
+        run, slow = self.journal.run, Slow()
+        self.journal.run = slow
         client = self.client()
         client.sendall(end_line() + b"\n")
         await passing(lambda: self.source.lines == 1)
@@ -104,8 +96,8 @@ class SuspendTests(SourceCase):
         await deferLater(reactor, 0.1)  # type: ignore[arg-type]
         assert not suspended.called
         self.journal.run = run
-        while slow:
-            slow.pop(0)()
+        while slow.handed:
+            slow.work()
         state = await suspended
         assert await self.received(client) == b"+"
         assert self.source.lines == 1, "nothing is read any more"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from bitville_apm.cli import main
 from bitville_apm.cli.requests import request_lines
+from tests.cli.conftest import Run
 from tests.collector.rig import Rig, item, running
 from tests.web.sent import IDS, NOW, record
 
@@ -87,25 +87,6 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         other = record(3, id="b0000000-0000-4000-8000-000000000000", request={"method": "GET", "uri": "/\x1b[2J"})
         assert rig.post(rig.key("blog"), item(other, host="web9")).json["stored"] == 1
         yield rig
-
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(rig: Rig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command on the collector's machine: exit code, what it said, what it complained of."""
-    for name in ("URL", "KEY", "KEY_FILE"):
-        monkeypatch.delenv(f"BITVILLE_{name}", raising=False)
-    monkeypatch.setenv("COLUMNS", "140")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        own = ("--config", str(rig.directory / "collector.ini")) if "--url" not in arguments else ()
-        code = main([*arguments, *own])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 def ids(run: Run, *arguments: str) -> list[str]:

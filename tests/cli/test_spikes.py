@@ -7,7 +7,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,18 @@ import pytest
 
 from bitville_apm.analysis.markdown import markdown
 from bitville_apm.analysis.report import Report
-from bitville_apm.cli import asking, main, terminal, times
+from bitville_apm.cli import asking, terminal, times
 from bitville_apm.cli.errors import NotDone
 from bitville_apm.store.interface import Spike
 from bitville_apm.store.sqlite import Main
 from tests.agent.certificate import certified
+from tests.cli.conftest import Run
 from tests.collector.rig import Rig, free_port, item, running
 from tests.collector.spiking import BUSY, frame
 from tests.web.reports import full_report, kept_spike
 
+WIDTH = 100
+"""Of the terminal that commands believe in."""
 NOW = time.time()
 IDS = ("aaaa1111-0000-4000-8000-000000000000", "aaaa1112-0000-4000-8000-000000000000",
        "bbbb0000-0000-4000-8000-000000000000")  # fmt: skip
@@ -48,25 +51,6 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         keyring.close()
         assert rig.post(rig.key("shop"), item(frame(NOW - 60), k="frame")).json["stored"] == 1
         yield rig
-
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(rig: Rig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command on the collector's machine: exit code, what it said, what it complained of."""
-    for name in ("URL", "KEY", "KEY_FILE"):
-        monkeypatch.delenv(f"BITVILLE_{name}", raising=False)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        own = ("--config", str(rig.directory / "collector.ini")) if "--config" not in arguments else ()
-        code = main([*arguments, *own])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 def test_spikes(run: Run) -> None:

@@ -25,7 +25,7 @@ from tests.faults.tools.clients import Client, together
 from tests.faults.tools.counts import Progress, chance, counts, say
 from tests.faults.tools.judge import Watch, balanced, stored_once, told, waits
 from tests.faults.tools.proxy import Fault, Proxy
-from tests.whole.test_the_way import Way
+from tests.whole.way import Way, running
 
 SICK: tuple[tuple[int, dict[str, str]], ...] = ((500, {}), (503, {}), (429, {"Retry-After": "1"}))
 
@@ -33,11 +33,8 @@ SICK: tuple[tuple[int, dict[str, str]], ...] = ((500, {}), (503, {}), (429, {"Re
 @pytest.fixture
 def way(tmp_path: Path) -> Iterator[Way]:
     """A real collector, a real agent."""
-    whole = Way(tmp_path)
-    try:
+    with running(tmp_path) as whole:
         yield whole
-    finally:
-        whole.end()
 
 
 def breaker(agent: rig.Agent) -> dict[str, Any]:
