@@ -109,6 +109,9 @@ def status_lines(told: Mapping[str, Any]) -> Iterator[str]:
             f"{source['waiting_for_spool']} closed without an end"
         )
     yield from _host_lines(stats["sources"]["host"])
+    for name, source in stats["sources"].items():
+        if "server_version" in source:
+            yield from _server_lines(name, source)
     for name, ledger in stats["ledger"].items():
         yield f"pipeline      {name}: circuit {breakers[name]}, {ledger['pending']} records wait to be sent"
         yield f"              {', '.join(f'{value} {key}' for key, value in _numbers(ledger))}"
@@ -131,6 +134,21 @@ def _host_lines(host: Mapping[str, Any]) -> Iterator[str]:
         f"a look takes {host['look_ms']} ms"
     )
     yield from (f"              not seen: {what}" for what in host["unseen"])
+
+
+def _server_lines(name: str, server: Mapping[str, Any]) -> Iterator[str]:
+    """A database server: how it is reached, what it does, and what cannot be seen of it."""
+    version = server["server_version"]
+    if version is None:
+        yield f"database      {name}: {server['why'] or 'not looked at yet'}"
+    else:
+        yield (
+            f"database      {name}: PostgreSQL {version // 10000}.{version % 10000}, "
+            f"{server['active']} sessions active, {server['waiting']} waiting; a look takes {server['look_ms']} ms"
+        )
+        if server["why"]:
+            yield f"              {server['why']}"
+    yield from (f"              not seen: {what}" for what in server["missing"])
 
 
 def _numbers(ledger: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bitville_apm.cli import main
-from tests.agent.rig import Agent, Collector, begin_line, end_line, running, wait_until
+from bitville_apm.cli.agent import _server_lines
+from tests.agent.rig import Agent, Collector, begin_line, end_line, free_port, running, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,8 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
     """An agent whose collector is away, so that there is something to tell."""
     gone = Collector()
     gone.close()
-    with running(Agent(tmp_path_factory.mktemp("cli") / "a", gone.url)) as agent:
+    away = f"[postgres reports]\ndsn = host=127.0.0.1 port={free_port()} dbname=shop user=bitville\n"
+    with running(Agent(tmp_path_factory.mktemp("cli") / "a", gone.url, more=away)) as agent:
         assert agent.send(end_line()) == b"+"
         wait_until(lambda: agent.health()["stats"]["circuit_breaker"]["state"] == "open")
         yield agent
@@ -41,6 +43,7 @@ def test_status_says_what_a_person_wants_to_know(agent: Agent, capsys: pytest.Ca
         f"socket        php: {agent.socket}",
         "1 requests in flight",
         " processes; a look takes ",
+        "database      postgres reports: ",
         "circuit open, 1 records wait",
         "1 received",
         "restart above 256 MB",
@@ -48,6 +51,21 @@ def test_status_says_what_a_person_wants_to_know(agent: Agent, capsys: pytest.Ca
         assert words in told, f"{words}\n{told}"
     assert as_json["pid"] == agent.process.pid
     assert as_json["stats"]["circuit_breaker"]["state"] == "open"
+
+
+def test_a_server_in_the_status() -> None:
+    """DAEMON-17, PG-08: of each database server its version, what it does, why it is not looked at as often, and what
+    cannot be seen of it; of one that was never reached why.
+    """
+    told = {"server_version": 150018, "active": 3, "waiting": 1, "look_ms": 3.1, "why": "", "missing": ["its log"]}
+    assert list(_server_lines("postgres", told)) == [
+        "database      postgres: PostgreSQL 15.18, 3 sessions active, 1 waiting; a look takes 3.1 ms",
+        "              not seen: its log",
+    ]
+    slow = list(_server_lines("postgres", {**told, "why": "a look costs 40 ms, so there is one in 4 s"}))
+    assert slow[1] == "              a look costs 40 ms, so there is one in 4 s"
+    never = {**told, "server_version": None, "why": "sessions: refused", "missing": []}
+    assert list(_server_lines("postgres", never)) == ["database      postgres: sessions: refused"]
 
 
 def test_reset_breaker(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
