@@ -137,7 +137,7 @@ def test_a_certificate_that_cannot_be_used(tmp_path: Path) -> None:
     for keys, why in (
         (
             {"ca": str(tmp_path / "ca.pem"), "protocol": "tls"},
-            "[graylog] ca cannot be used: there is no certificate in it",
+            f"[graylog] ca cannot be used: {tmp_path / 'ca.pem'}: there is no certificate in it",
         ),
         ({"port": "0"}, "[graylog] port = '0': a port is wanted"),
         ({"host": "http://graylog/"}, "[graylog] host = 'http://graylog/': the name or address"),
