@@ -1,6 +1,7 @@
 """`docs/requirements.md`: every promise with the tests that name it. `make requirements` writes its last column anew.
 
 A test claims a promise by its id in the docstring: `"\""DAEMON-05: …"\""`. Those of PHPUnit: in the comment before it.
+Contracts count too: their tests run in the files that say whose they are.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def tests_by_id() -> dict[str, list[str]]:
     """For each id the test files with a test whose docstring names it, in order."""
     found: dict[str, list[str]] = defaultdict(list)
     folder = ROOT / "tests"
-    for path in sorted([*folder.rglob("test_*.py"), *folder.rglob("*Test.php")]):
+    for path in sorted([*folder.rglob("*.py"), *folder.rglob("*Test.php")]):
         claims = docstrings(path.read_text()) if path.suffix == ".py" else PHPUNIT.findall(path.read_text())
         for id_ in sorted({id_ for claim in claims for id_ in ID.findall(claim)}):
             found[id_].append(path.relative_to(folder).as_posix())
