@@ -27,7 +27,20 @@ def test_requests_as_they_arrive(tmp_path: Path) -> None:
     with running(tmp_path / "collector") as rig:
         key, config = rig.key(), str(rig.directory / "collector.ini")
         assert rig.post(key, item(record(0))).json["stored"] == 1
-        command = [sys.executable, "-m", "bitville_apm.cli", "tail", "--json", "--path", "page", "--config", config]
+        # A shell that runs the tests in the background has SIGINT ignored in all of them.
+        command = [
+            "env",
+            "--default-signal=INT",
+            sys.executable,
+            "-m",
+            "bitville_apm.cli",
+            "tail",
+            "--json",
+            "--path",
+            "page",
+            "--config",
+            config,
+        ]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BITVILLE_")}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as tail:
             assert tail.stdout is not None

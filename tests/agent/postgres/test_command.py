@@ -30,7 +30,9 @@ def test_setup_prints_what_it_takes(postgres: Server, capsys: pytest.CaptureFixt
                  "DROP ROLE apm_watcher")  # fmt: skip
     assert main(["postgres", "setup", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["role"] == "bitville"
-    assert main(["postgres", "setup", "--role", "x'; DROP"]) == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["postgres", "setup", "--role", "x'; DROP"])
+    assert ended.value.code == 2
 
 
 def test_check_says_what_each_server_shows(
