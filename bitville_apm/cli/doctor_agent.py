@@ -54,7 +54,7 @@ def _agent(settings: AgentConfig) -> Iterator[Finding]:
     try:
         told = ask(settings.agent.state / CONTROL, "status", limits.CONTROL_S)
     except NoAnswer as error:
-        do = "start it: systemctl start bitville-apm-agent; its log says why not"
+        do = "start it: systemctl start bitville-apm-daemon; its log says why not"
         yield Finding("agent", "problem", str(error), do)
         return
     except (PermissionError, Declined):

@@ -50,7 +50,8 @@ def _facts(detail: Detail) -> Iterator[tuple[str, str]]:
         yield "time", "; ".join(parts)
     if not found.died:
         on = f" on {', '.join(connections_of(detail)[:3])}" if connections_of(detail) else ""
-        yield "SQL", f"{found.sql_count:,} statements, {duration(found.sql_ms)}{_of(found.sql_ms, whole)}{on}"
+        many = "statement" if found.sql_count == 1 else "statements"
+        yield "SQL", f"{found.sql_count:,} {many}, {duration(found.sql_ms)}{_of(found.sql_ms, whole)}{on}"
     if found.memory_peak_bytes is not None:
         yield "memory", f"{words.bytes_(found.memory_peak_bytes).translate(_PLAIN)} at its peak"
     release = f", release {found.release}" if found.release else ""

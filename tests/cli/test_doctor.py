@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -264,3 +265,15 @@ def test_what_a_collector_says_of_itself(changes: dict[str, Any], told: list[tup
     found = [*doctor_collector.database(ready), *doctor_collector.work(ready)]
     assert [(one.about, one.level) for one in found] == told
     assert all(one.do for one in found if one.level != "ok")
+
+
+def test_the_services_it_names_are_there() -> None:
+    """DAEMON-17: whoever is told to start a service has it under that name in etc/."""
+    root = Path(__file__).resolve().parents[2]
+    told = {
+        name
+        for path in (root / "bitville_apm").rglob("*.py")
+        for name in re.findall(r"systemctl \w+ ([\w-]+)", path.read_text())
+    }
+    assert "bitville-apm-daemon" in told
+    assert all((root / "etc" / f"{name}.service").exists() for name in told), told
