@@ -154,13 +154,17 @@ class wpdb {
 """
 
 
-def wordpress(site: Site, path: str, config: str, code: str, **settings: object) -> tuple[str, dict[str, Any]]:
-    """A page of a site that loads its hooks, its configuration and its database in WordPress' order."""
+def blog(site: Site, path: str, config: str = "") -> str:
+    """A site that is recognised as one; what loads its hooks, configuration and database in WordPress' order."""
     includes = site.root / "wp-includes"
     includes.mkdir(exist_ok=True)
     (includes / "plugin.php").write_text("<?php " + WORDPRESS)
-    load = f"require 'wp-includes/plugin.php'; {config} $wpdb = new wpdb; {connect(path)} $wpdb->dbh = $d;"
-    return run(site, load + code, **settings)
+    return f"require 'wp-includes/plugin.php'; {config} $wpdb = new wpdb; {connect(path)} $wpdb->dbh = $d;"
+
+
+def wordpress(site: Site, path: str, config: str, code: str, **settings: object) -> tuple[str, dict[str, Any]]:
+    """A page of such a site."""
+    return run(site, blog(site, path, config) + code, **settings)
 
 
 def test_wordpress_without_a_change(site: Site, mysql: str) -> None:
@@ -200,12 +204,8 @@ def test_what_wordpress_asked_between_jobs_is_no_jobs(site: Site, mysql: str) ->
     code += "foreach (['a', 'b, c'] as $j)"
     code += "{ bitville_apm_begin('job'); $wpdb->query('select ' . $j); bitville_apm_end(); }"
     site.configure(profiling_threshold_ms=0)
-    includes = site.root / "wp-includes"
-    includes.mkdir()
-    (includes / "plugin.php").write_text("<?php " + WORDPRESS)
-    load = f"require 'wp-includes/plugin.php'; $wpdb = new wpdb; {connect(mysql)} $wpdb->dbh = $d;"
     with site.agent() as agent:
-        site.run(load + "$wpdb->query('select 0');" + code, extensions=MYSQL)
+        site.run(blog(site, mysql) + "$wpdb->query('select 0');" + code, extensions=MYSQL)
         ends = agent.all("end", 3)
     assert [texts(end) for end in ends] == [["select ?"], ["select a"], ["select b, c"]]
 
@@ -214,11 +214,8 @@ def test_wordpress_in_a_pool(site: Site, mysql: str, tmp_path: Path) -> None:
     """PHP-06: the same in PHP-FPM with OPcache, where most of the client is loaded when it is needed first."""
     server = Fpm(tmp_path, extensions=MYSQL, children=1)
     try:
-        includes = site.root / "wp-includes"
-        includes.mkdir()
-        (includes / "plugin.php").write_text("<?php " + WORDPRESS)
         site.configure(profiling_threshold_ms=0)
-        load = f"require 'wp-includes/plugin.php'; $wpdb = new wpdb; {connect(mysql)} $wpdb->dbh = $d;"
+        load = blog(site, mysql)
         with site.agent() as agent:
             for _ in range(2):
                 assert server.get(site, load + "echo count($wpdb->queries); $wpdb->query('select 1');").body == b"0"
@@ -264,12 +261,17 @@ function ask($conn, $sql) {
 """
 
 
-def test_mediawiki_without_a_change(site: Site, postgres: str) -> None:
-    """PHP-06, PHP-12: its calls of `pg_*` are seen, failures too; the session bears the request's id."""
+def mediawiki(site: Site, postgres: str) -> str:
+    """A site that is recognised as one, and what its scripts begin with: a connection `$c` and its database class."""
     (site.root / "includes").mkdir()
     (site.root / "includes" / "WebStart.php").touch()
     (site.root / "database.php").write_text(MEDIAWIKI)
-    code = f"$c = pg_connect('host={postgres} user=postgres dbname=postgres'); require 'database.php';"
+    return f"$c = pg_connect('host={postgres} user=postgres dbname=postgres'); require 'database.php';"
+
+
+def test_mediawiki_without_a_change(site: Site, postgres: str) -> None:
+    """PHP-06, PHP-12: its calls of `pg_*` are seen, failures too; the session bears the request's id."""
+    code = mediawiki(site, postgres)
     code += "function show($x) { var_dump(Wikimedia\\Rdbms\\ask($GLOBALS['c'], $x)); }"
     code += "show(\"select 'secret'\"); show('nonsense'); show('show application_name');"
     out, end = run(site, code, PGSQL)
@@ -292,11 +294,8 @@ def test_mediawiki_without_a_change(site: Site, postgres: str) -> None:
 
 def test_mediawiki_beside_a_second_connection(site: Site, postgres: str) -> None:
     """PHP-06: quick statements are taken over some fifty at once, each with its failure, connection and time."""
-    (site.root / "includes").mkdir()
-    (site.root / "includes" / "WebStart.php").touch()
-    (site.root / "database.php").write_text(MEDIAWIKI)
-    code = f"$c = pg_connect('host={postgres} user=postgres dbname=postgres');"
-    code += f"$d = pg_connect('host={postgres} user=postgres dbname=template1'); require 'database.php';"
+    code = mediawiki(site, postgres)
+    code += f"$d = pg_connect('host={postgres} user=postgres dbname=template1');"
     code += """
     for ($i = 0; $i < 130; $i++) Wikimedia\\Rdbms\\ask($i % 10 ? $c : $d, $i % 50 === 3 ? 'nonsense' : 'select ' . $i);
     usleep(20000);
@@ -329,10 +328,7 @@ def test_mediawiki_beside_a_second_connection(site: Site, postgres: str) -> None
 
 def test_large_statements_of_mediawiki_are_not_held(site: Site, postgres: str) -> None:
     """PHP-13: of statements that wait to be taken over only what the log keeps is in memory."""
-    (site.root / "includes").mkdir()
-    (site.root / "includes" / "WebStart.php").touch()
-    (site.root / "database.php").write_text(MEDIAWIKI)
-    code = f"$c = pg_connect('host={postgres} user=postgres dbname=postgres'); require 'database.php';"
+    code = mediawiki(site, postgres)
     code += """
     for ($i = 0; $i < 45; $i++) {
         echo Wikimedia\\Rdbms\\ask($c, "select length('" . str_repeat(chr(97 + $i % 26), 120000) . "')"), ' ';
@@ -348,10 +344,7 @@ def test_large_statements_of_mediawiki_are_not_held(site: Site, postgres: str) -
 
 def test_what_mediawiki_asked_between_jobs_is_no_jobs(site: Site, postgres: str) -> None:
     """PHP-06, PHP-10: a worker's job has its own statements, the last ones too, and nobody else's."""
-    (site.root / "includes").mkdir()
-    (site.root / "includes" / "WebStart.php").touch()
-    (site.root / "database.php").write_text(MEDIAWIKI)
-    code = f"$c = pg_connect('host={postgres} user=postgres dbname=postgres'); require 'database.php';"
+    code = mediawiki(site, postgres)
     code += """
     function ask($sql) { Wikimedia\\Rdbms\\ask($GLOBALS['c'], $sql); }
     ask('select 0'); bitville_apm_begin('a'); ask('select 1'); ask('select a'); bitville_apm_end(); ask('select 2, 3');
