@@ -159,6 +159,8 @@ def test_a_restart_in_the_middle(tmp_path: Path) -> None:
         while told.read_text().split() != ["open", link, "over", link] and time.monotonic() < until:
             time.sleep(0.05)
         assert told.read_text().split() == ["open", link, "over", link]
+        # What the command writes is there before the command has ended.
+        watched.until_told(2)
         assert rig.ask("GET", "/ready").json["alerts"]["ways"]["command"]["sent"] == 1
         assert b'bitville_collector_alerts_total{outcome="sent",way="command"} 1.0' in rig.ask("GET", "/metrics").body
         assert "Traceback" not in rig.log
