@@ -8,7 +8,7 @@ namespace Shop;
 final class Invoice
 {
     private const WIDTH = 4000;
-    private const HEIGHT = 5000;
+    private const HEIGHT = 7500;
 
     public static function of(array $lines, array $totals): string
     {
